@@ -1,0 +1,1 @@
+"""Generators and house checks; not part of any service."""
