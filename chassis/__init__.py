@@ -7,7 +7,7 @@ identity    who is calling: internal tokens                  retry     named ret
 bus         JetStream: streams, atomic batches               telemetry every name we emit, and spans
 subscription  pull loop: ack, nak, dead letter               log       JSON logs with trace ids
 outbox      state and announcement in one commit             health    /livez /readyz /metrics
-inbox       each message takes effect once                   postgres  pools and constraint errors
-deadletters what left processing by failure                  valkey    client and Lua scripts
-jobs        runs the suite's own jobs when dispatched
+relay       carries each stream's announcements to the bus   postgres  pools and constraint errors
+inbox       each message takes effect once                   valkey    client and Lua scripts
+deadletters what left processing by failure                  jobs      the suite's own jobs
 """

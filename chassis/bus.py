@@ -1,17 +1,17 @@
 """NATS JetStream: connection, streams, and atomic-batch publishing.
 
 An atomic batch is one fsync on the server, so batching buys durability at little cost
-(design/embedded.md §1). NATS is transport, never truth (promise P9).
+(ADR 0002). NATS is transport, never truth (promise P9).
 """
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -21,7 +21,7 @@ from nats.js.api import StreamConfig
 from chassis.errors import Unavailable
 from chassis.ids import new_id
 from chassis.log import get_logger
-from chassis.retry import startup, transient
+from chassis.retry import startup
 from chassis.settings import ServiceSettings
 
 log = get_logger(__name__)
@@ -30,9 +30,13 @@ log = get_logger(__name__)
 PARTITIONS: Final = 16
 # JetStream refuses larger atomic batches (ADR-50 of NATS).
 MAX_BATCH: Final = 1000
-PUBLISH_SECONDS: Final = 8.0
+# The server takes 8 MB; headers, and those that a dead letter adds, need room.
+MAX_PAYLOAD_BYTES: Final = 7 * 1024 * 1024
+ANSWER_SECONDS: Final = 8.0
+CLOSE_SECONDS: Final = 2.0
 _DUPLICATE_IN_BATCH: Final = 10201
 _CONFIG_DIFFERS: Final = 10058
+_STREAM_NOT_FOUND: Final = 10059
 
 
 class OutMessage(NamedTuple):
@@ -63,12 +67,22 @@ def partition_of(user_id: UUID) -> int:
     return user_id.int % PARTITIONS
 
 
+def check_subject(subject: str) -> None:
+    """Raises ValueError unless `subject` is n ≥ 1 plain tokens: no wildcard, space or empty token."""
+    tokens = subject.split(".")
+    if not all(tokens) or any(c in "*>" or c.isspace() for c in subject):
+        raise ValueError(f"not a subject to publish on: {subject!r}")
+
+
 class Bus:
     """One connection of one service. `generation` grows with every reconnect."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._js = client.jetstream(timeout=PUBLISH_SECONDS)
+        self._js = client.jetstream(timeout=ANSWER_SECONDS)
+        self._declared: dict[str, StreamConfig] = {}
+        # Bounded by the tasks of the process: one entry for each question without an answer yet.
+        self._asking: set[asyncio.Timeout] = set()
         self.generation = 0
 
     @property
@@ -82,15 +96,26 @@ class Bus:
 
     async def check(self) -> None:
         """Raises Unavailable while there is no connection; for readiness."""
-        if not self._client.is_connected:
+        if not self.is_connected:
             raise Unavailable("NATS is not connected.")
+
+    def disconnected(self) -> None:
+        """Called by the connection: answers to open questions will not come any more."""
+        for patience in self._asking:
+            if not patience.expired():
+                patience.reschedule(asyncio.get_running_loop().time())
 
     def reconnected(self) -> None:
         """Called by the connection; pull loops and relays look at `generation`."""
         self.generation += 1
 
     async def ensure_stream(self, config: StreamConfig) -> None:
-        """Creates the stream or brings it to `config`; only the owning service calls this."""
+        """Creates the stream or brings it to `config`; only the owning service calls this.
+
+        From then on the stream is created again when the server has lost it.
+        """
+        if config.name:
+            self._declared[config.name] = config
         try:
             await self._js.add_stream(config)
         except nats.js.errors.BadRequestError as error:
@@ -98,21 +123,36 @@ class Bus:
                 raise
             await self._js.update_stream(config)
 
+    async def restore_streams(self) -> None:
+        """Creates again what this service declared and the server lost; a failure is only logged.
+
+        A server that starts on an empty disk has no streams, and memory streams end with it.
+        """
+        for config in list(self._declared.values()):
+            try:
+                await self.ensure_stream(config)
+            except (nats.errors.Error, TimeoutError) as error:
+                log.warning("bus.stream_not_restored", stream=config.name, error=repr(error))
+
     async def stream_state(self, stream: str) -> StreamState:
-        """Raises Unavailable while the stream can't be asked."""
-        try:
+        """Raises Unavailable while the stream can't be asked or does not exist."""
+        reply = await self.request(f"$JS.API.STREAM.INFO.{stream}")
+        error = reply.get("error", {})
+        if error.get("err_code") == _STREAM_NOT_FOUND and stream in self._declared:
+            await self.restore_streams()
             reply = await self.request(f"$JS.API.STREAM.INFO.{stream}")
-        except nats.errors.Error as error:
-            raise Unavailable(f"Stream {stream} did not answer.") from error
         if "error" in reply:
             raise Unavailable(f"Stream {stream}: {reply['error'].get('description', '')}")
         return StreamState(reply["created"], reply["state"]["last_seq"])
 
     async def request(self, subject: str, body: object = None) -> dict[str, Any]:
-        """One JetStream API call; the reply may hold `error`."""
+        """One JetStream API call; the reply may hold `error`.
+
+        Raises:
+            Unavailable: no answer.
+        """
         payload = json.dumps(body).encode() if body is not None else b""
-        reply = await self._client.request(subject, payload, timeout=PUBLISH_SECONDS)
-        answer: dict[str, Any] = json.loads(reply.data)
+        answer: dict[str, Any] = json.loads((await self._ask(subject, payload)).data)
         return answer
 
     async def publish(self, messages: Sequence[OutMessage]) -> Ack:
@@ -125,26 +165,24 @@ class Bus:
         """
         ack = Ack("", 0)
         for start in range(0, len(messages), MAX_BATCH):
-            chunk = messages[start : start + MAX_BATCH]
-            try:
-                ack = await self._publish_chunk(chunk)
-            except (nats.errors.Error, TimeoutError) as error:
-                raise Unavailable("The bus did not confirm.") from error
+            ack = await self._publish_chunk(messages[start : start + MAX_BATCH])
         return ack
 
     async def _publish_chunk(self, chunk: Sequence[OutMessage]) -> Ack:
         if len(chunk) == 1:
             return await self._publish_one(chunk[0])
+        if not self.is_connected:
+            raise Unavailable("The bus is away.")
         batch_id = new_id().hex
         for number, message in enumerate(chunk[:-1], start=1):
-            await self._client.publish(
-                message.subject, message.payload, headers=_batched(message, batch_id, number)
-            )
+            headers = _batched(message, batch_id, number)
+            try:
+                await self._client.publish(message.subject, message.payload, headers=headers)
+            except nats.errors.Error as error:
+                raise Unavailable("The bus went away.") from error
         headers = _batched(chunk[-1], batch_id, len(chunk))
         headers["Nats-Batch-Commit"] = "1"
-        reply = await self._client.request(
-            chunk[-1].subject, chunk[-1].payload, timeout=PUBLISH_SECONDS, headers=headers
-        )
+        reply = await self._ask(chunk[-1].subject, chunk[-1].payload, headers)
         answer = json.loads(reply.data)
         if "error" not in answer:
             return Ack(answer["stream"], answer["seq"])
@@ -159,17 +197,37 @@ class Bus:
 
     async def _publish_one(self, message: OutMessage) -> Ack:
         headers = {**message.headers, "Nats-Msg-Id": message.message_id}
-        reply: Msg = await transient()(
-            self._client.request,
-            message.subject,
-            message.payload,
-            timeout=PUBLISH_SECONDS,
-            headers=headers,
-        )
+        reply = await self._ask(message.subject, message.payload, headers)
         answer = json.loads(reply.data)
         if "error" in answer:
             raise Unavailable(f"The bus refused a message: {answer['error']}")
         return Ack(answer["stream"], answer["seq"])
+
+    async def _ask(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> Msg:
+        """One question and its answer; ends as soon as the connection is lost.
+
+        nats-py keeps waiting for an answer that a dead connection can't bring, and buffers what is
+        asked meanwhile, to be stored later behind the back of whoever gave up.
+        """
+        if not self.is_connected:
+            raise Unavailable("The bus is away.")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS) as patience:
+                self._asking.add(patience)
+                try:
+                    return await self._client.request(
+                        subject, payload, timeout=2 * ANSWER_SECONDS, headers=headers
+                    )
+                finally:
+                    self._asking.discard(patience)
+        except nats.errors.NoRespondersError as error:
+            # No stream takes this subject. When it is one of ours, the next try finds it again.
+            await self.restore_streams()
+            raise Unavailable(f"Nobody takes {subject}.") from error
+        except (nats.errors.Error, TimeoutError) as error:
+            raise Unavailable("The bus did not answer.") from error
 
 
 def _batched(message: OutMessage, batch_id: str, number: int) -> dict[str, str]:
@@ -190,8 +248,10 @@ async def connect(settings: ServiceSettings, *, service: str) -> AsyncIterator[B
     async def on_reconnect() -> None:
         bus.reconnected()
         log.warning("bus.reconnected", generation=bus.generation)
+        await bus.restore_streams()
 
     async def on_disconnect() -> None:
+        bus.disconnected()
         log.warning("bus.disconnected")
 
     async def on_error(error: Exception) -> None:
@@ -202,6 +262,7 @@ async def connect(settings: ServiceSettings, *, service: str) -> AsyncIterator[B
         servers=settings.nats_url.split(","),
         user=settings.nats_user or None,
         password=settings.nats_password.get_secret_value() or None,
+        tls=_tls(settings),
         name=service,
         inbox_prefix=f"_INBOX.{service}".encode(),
         max_reconnect_attempts=-1,
@@ -219,7 +280,13 @@ async def connect(settings: ServiceSettings, *, service: str) -> AsyncIterator[B
         yield bus
     finally:
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await client.drain()
         except (TimeoutError, nats.errors.Error):
             await client.close()
+
+
+def _tls(settings: ServiceSettings) -> ssl.SSLContext | None:
+    if settings.nats_tls_ca_file is None:
+        return None
+    return ssl.create_default_context(cafile=str(settings.nats_tls_ca_file))

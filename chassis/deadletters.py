@@ -46,10 +46,14 @@ class DeadLetters:
     ) -> None:
         """Writes one letter; repeats of the same message and consumer are one letter.
 
+        A replay that dies is another letter than the one it replays.
+
         Raises:
             Unavailable: not known to be stored.
         """
         text = f"{type(error).__name__}: {error}"
+        replays = delivery.headers.get("Replay-Count", "0")
+        suffix = "" if replays == "0" else f":r{replays}"
         headers = {
             "Dlq-Cause": cause,
             "Dlq-Error": header_text(text),
@@ -63,14 +67,14 @@ class DeadLetters:
             "Orig-Subject": delivery.subject,
             "Orig-Msg-Id": delivery.message_id,
             "Orig-Type": delivery.type,
-            "Replay-Count": delivery.headers.get("Replay-Count", "0"),
+            "Replay-Count": replays,
         }
         if delivery.traceparent:
             headers["traceparent"] = delivery.traceparent
         message = OutMessage(
             subject=f"dlq.v1.{self._service}.{consumer}",
             payload=delivery.data,
-            message_id=f"dlq:{consumer}:{delivery.message_id}",
+            message_id=f"dlq:{consumer}:{delivery.message_id}{suffix}",
             headers=headers,
         )
         await self._bus.publish([message])
@@ -83,5 +87,6 @@ def fingerprint(consumer: str, error: str, message_type: str) -> str:
 
 def header_text(text: str) -> str:
     """Printable ASCII on one line, as NATS headers need it."""
-    flat = " ".join(text.split())[:MAX_ERROR_CHARACTERS]
+    readable = "".join(character if character.isprintable() else " " for character in text)
+    flat = " ".join(readable.split())[:MAX_ERROR_CHARACTERS]
     return flat.encode("ascii", "backslashreplace").decode("ascii")

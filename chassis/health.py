@@ -83,10 +83,13 @@ class HealthServer:
         self._server = QuietServer(
             uvicorn.Config(
                 self._application,
+                # uvicorn takes a bound method for the older interface unless it is told.
+                interface="asgi3",
                 host=host,
                 port=port,
                 log_config=None,
                 access_log=False,
+                proxy_headers=False,
                 lifespan="off",
                 ws="none",
                 timeout_graceful_shutdown=2,

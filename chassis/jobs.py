@@ -94,11 +94,15 @@ class JobWorker:
             return await inbox.is_known(tx.conn, self._consumer, delivery)
 
     async def _attempt(self, job: Job, item: WorkItem) -> RunReported:
-        args = msgspec.json.decode(item.args_json or "{}", type=dict[str, object])
-        run = JobRun(item.run_id, item.scheduled_for_us, args, item.org_id)
         seconds = (item.deadline_us - self._clock.now_us()) / MICROSECONDS
+        if item.max_runtime_us:
+            seconds = min(seconds, item.max_runtime_us / MICROSECONDS)
+        if seconds <= 0:
+            return _failure(TimeoutError("The deadline had passed before it began."))
         try:
-            async with asyncio.timeout(max(seconds, 0.0)):
+            args = msgspec.json.decode(item.args_json or "{}", type=dict[str, object])
+            run = JobRun(item.run_id, item.scheduled_for_us, args, item.org_id)
+            async with asyncio.timeout(seconds):
                 result = await job(run)
         except TRANSIENT as error:
             return _failure(error)
@@ -110,6 +114,7 @@ class JobWorker:
     async def _report(
         self, item: WorkItem, report: RunReported, done: Delivery | None = None
     ) -> None:
+        report.org_id = item.org_id
         report.run_id = item.run_id
         report.attempt = item.attempt
         report.lease_token = item.lease_token

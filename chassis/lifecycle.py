@@ -109,13 +109,41 @@ async def serve(
     try:
         async with AsyncExitStack() as stack:
             lifecycle = Lifecycle(stack)
-            await build(lifecycle, settings)
+            if not await _built(build(lifecycle, settings), stopping):
+                log.info("service.stopped_while_starting")
+                return
             if settings.health_listen:
                 health = HealthServer(listen=settings.health_listen, probe=lifecycle.probe)
                 lifecycle.relay("health", health.run)
             await lifecycle.run(stopping, settings.drain_seconds)
     finally:
         await asyncio.to_thread(provider.shutdown)
+
+
+async def _built(building: Awaitable[None], stopping: asyncio.Event) -> bool:
+    """Waits for `building`; gives it up when the service is told to stop meanwhile.
+
+    It runs in the caller's task, so that resources are closed by the task that opened them.
+    """
+    patience = asyncio.timeout(None)
+
+    async def watch() -> None:
+        await stopping.wait()
+        if not patience.expired():
+            patience.reschedule(asyncio.get_running_loop().time())
+
+    try:
+        async with patience:
+            watching = asyncio.create_task(watch())
+            try:
+                await building
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        if not patience.expired():
+            raise
+        return False
+    return True
 
 
 def run(service: str, settings_type: type[Settings], build: Build[Settings]) -> None:
@@ -135,12 +163,7 @@ def run(service: str, settings_type: type[Settings], build: Build[Settings]) -> 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
-        body = asyncio.create_task(serve(service, settings, build, stopping))
-        stop = asyncio.create_task(stopping.wait())
-        # A stop while resources are still opening must not wait for them.
-        await asyncio.wait([body, stop], return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        await body
+        await serve(service, settings, build, stopping)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())

@@ -50,5 +50,5 @@ def configure(service: str, level: str) -> None:
 
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger whose lines say which module spoke: `log.info("session.closed", user_id=…)`."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(logger=name)
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(module=name)
     return logger

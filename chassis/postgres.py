@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from chassis.errors import AppError, Unavailable
-from chassis.retry import startup
+from chassis.retry import POSTGRES_AWAY, startup
 from chassis.settings import PostgresSettings
 
 if TYPE_CHECKING:
@@ -31,11 +31,22 @@ CLOSE_SECONDS = 5.0
 @asynccontextmanager
 async def pool(settings: PostgresSettings, *, application: str) -> AsyncIterator[Pool]:
     """A pool on the service's own database; waits for the database while it starts."""
+    opened: Pool = await startup()(_open, settings, application)
+    try:
+        yield opened
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await opened.close()
+        except TimeoutError:
+            opened.terminate()
+
+
+async def _open(settings: PostgresSettings, application: str) -> Pool:
     tls: ssl.SSLContext | bool = False
     if settings.postgres_tls_ca_file:
         tls = ssl.create_default_context(cafile=str(settings.postgres_tls_ca_file))
-    opened: Pool = await startup()(
-        asyncpg.create_pool,
+    return await asyncpg.create_pool(
         settings.postgres_dsn.get_secret_value(),
         min_size=1,
         max_size=settings.postgres_pool_size,
@@ -48,14 +59,6 @@ async def pool(settings: PostgresSettings, *, application: str) -> AsyncIterator
             "TimeZone": "UTC",
         },
     )
-    try:
-        yield opened
-    finally:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await opened.close()
-        except TimeoutError:
-            opened.terminate()
 
 
 @asynccontextmanager
@@ -67,19 +70,27 @@ async def connection(pool_: Pool) -> AsyncIterator[Connection]:
     """
     try:
         held = await pool_.acquire(timeout=ACQUIRE_SECONDS)
-    except (
-        TimeoutError,
-        OSError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-    ) as error:
+    except (TimeoutError, OSError, *POSTGRES_AWAY, asyncpg.InterfaceError) as error:
         raise Unavailable("The database did not answer.") from error
     try:
         yield held
-    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError) as error:
+    except (*POSTGRES_AWAY, ConnectionError) as error:
         raise Unavailable("The database went away.") from error
+    except asyncpg.InterfaceError as error:
+        # asyncpg says this of a closed connection, and of arguments that do not fit the statement.
+        if _is_gone(held):
+            raise Unavailable("The database went away.") from error
+        raise
     finally:
         await pool_.release(held)
+
+
+def _is_gone(held: Connection) -> bool:
+    try:
+        return held.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool took a broken connection back already.
+        return True
 
 
 @asynccontextmanager

@@ -14,16 +14,22 @@ from tenacity import (
 
 from chassis.errors import Unavailable
 
+# What PostgreSQL says while it stops, starts, fails over or is short of something.
+POSTGRES_AWAY = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
 TRANSIENT = (
     Unavailable,
     ConnectionError,
     TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    *POSTGRES_AWAY,
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.InterfaceError,
+    asyncpg.LockNotAvailableError,
     nats.errors.Error,
 )
 
@@ -33,7 +39,7 @@ def transient(attempts: int = 3) -> AsyncRetrying:
     return AsyncRetrying(
         retry=retry_if_exception_type(TRANSIENT),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+        wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
         reraise=True,
     )
 
@@ -43,6 +49,6 @@ def startup(seconds: float = 120.0) -> AsyncRetrying:
     return AsyncRetrying(
         retry=retry_if_exception_type((*TRANSIENT, OSError)),
         stop=stop_after_delay(seconds),
-        wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.05),
+        wait=wait_exponential_jitter(multiplier=0.05, max=2.0, jitter=0.05),
         reraise=True,
     )

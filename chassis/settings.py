@@ -1,12 +1,14 @@
 """Typed settings from the environment. A service's class sets the prefix and adds its own fields."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Seconds = Annotated[float, Field(gt=0)]
+Listen = Annotated[str, Field(pattern=r"^(\S*:\d{1,5})?$")]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)]
 
 
 class ServiceSettings(BaseSettings):
@@ -14,7 +16,7 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True)
 
-    log_level: str = Field(default="info", description="debug, info, warning or error")
+    log_level: LogLevel = Field(default="info", description="debug, info, warning or error")
     drain_seconds: Seconds = Field(
         default=20.0, description="time to finish work after SIGTERM; below Kubernetes' 30 s grace"
     )
@@ -24,9 +26,9 @@ class ServiceSettings(BaseSettings):
         le=1,
         description="share of new traces kept; 1 while debugging, low under load",
     )
-    health_listen: str = Field(
+    health_listen: Listen = Field(
         default="127.0.0.1:0",
-        description="host:port of /livez, /readyz and /metrics; port 0 picks one",
+        description="host:port of /livez, /readyz and /metrics; port 0 picks one, empty serves none",
     )
     nats_url: str = Field(
         default="nats://127.0.0.1:4222", description="NATS server, or several by comma"
@@ -64,7 +66,7 @@ class PostgresSettings(BaseSettings):
 class GrpcSettings(BaseSettings):
     """Where the service listens for calls."""
 
-    grpc_listen: str = Field(default="127.0.0.1:0", description="host:port of the gRPC server")
+    grpc_listen: Listen = Field(default="127.0.0.1:0", description="host:port of the gRPC server")
     grpc_tls_cert_file: Path | None = Field(
         default=None, description="server certificate; enables mTLS"
     )

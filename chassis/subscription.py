@@ -17,12 +17,13 @@ import nats.errors
 import nats.js.errors
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as Subscribed
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from opentelemetry.trace import SpanKind
 
 from chassis import telemetry
 from chassis.bus import Bus
-from chassis.clock import Clock
+from chassis.clock import MICROSECONDS, Clock, to_us
 from chassis.deadletters import DeadLetters
 from chassis.errors import Invalid
 from chassis.log import get_logger
@@ -45,10 +46,15 @@ _handled = telemetry.meter.create_counter("timeloom.consumer.handled", "{message
 _retried = telemetry.meter.create_counter("timeloom.consumer.retried", "{message}")
 _dead = telemetry.meter.create_counter("timeloom.consumer.dead", "{message}")
 _duration = telemetry.meter.create_histogram("timeloom.consumer.duration", "s")
+_pending_age = telemetry.meter.create_gauge("timeloom.consumer.pending_age", "s")
+
+# Statuses that end a pull without meaning anything: nothing there, or the time it waited is over.
+_ORDINARY_ENDS: Final = {"404", "408"}
+_HEARTBEAT: Final = "100"
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """One received message. `attempt` counts deliveries from 1."""
+    """One received message. `attempt` counts deliveries from 1; `stored_us` is when the stream took it."""
 
     message_id: str
     subject: str
@@ -59,6 +65,7 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     stream_seq: int
     reply: str
     headers: dict[str, str]
+    stored_us: int = 0
 
 
 Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
@@ -94,6 +101,9 @@ class PullLoop:
         self._arrived = asyncio.Event()
         self._outstanding = 0
         self._heard = 0.0
+        self._is_lost = False
+        # When the oldest message that was received and has not taken effect was stored; 0 for none.
+        self._oldest_us = 0
         self._trouble = 0
         self._attributes = {"timeloom.consumer": subscription.consumer}
 
@@ -110,7 +120,9 @@ class PullLoop:
                 if self._received:
                     await self._handle_received()
                     continue
-                if generation != self._bus.generation or self._is_silent():
+                if generation != self._bus.generation or self._is_silent() or self._is_lost:
+                    if self._is_lost:
+                        await _pause(stopping, WAKE_SECONDS)
                     generation = self._bus.generation
                     self._outstanding = 0
                     if not await self._ensure_consumer(stopping):
@@ -119,8 +131,15 @@ class PullLoop:
                     await self._pull(inbox)
                 await self._wait()
         finally:
-            with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+            await self._leave(subscription)
+
+    async def _leave(self, subscription: Subscribed) -> None:
+        # What was received and not begun goes back at once, instead of after the ack wait.
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
+        for message in self._received:
+            await self._reply(_delivery(message), b"-NAK")
+        self._received.clear()
 
     async def _ensure_consumer(self, stopping: asyncio.Event) -> bool:
         spec = self._spec
@@ -143,10 +162,13 @@ class PullLoop:
                 # The owner of the stream may start later than we do.
                 if wait > 1:
                     log.info("consumer.waiting", consumer=spec.consumer, reason=str(error))
+                if isinstance(error, nats.js.errors.NotFoundError):
+                    await self._bus.restore_streams()
                 await _pause(stopping, wait)
                 wait = min(wait * 2, 5.0)
             else:
                 self._heard = self._clock.monotonic()
+                self._is_lost = False
                 return True
         return False
 
@@ -172,14 +194,16 @@ class PullLoop:
         if status is None or message.reply.startswith("$JS.ACK."):
             self._received.append(message)
             self._outstanding -= 1
-        elif status != "100":
-            # 404, 408 and 409 end a pull: nothing there, expired, or the consumer changed.
-            self._outstanding = 0
-        else:
+        elif status == _HEARTBEAT:
             return
+        else:
+            self._outstanding = 0
+            # 409 and 503: the consumer or its stream was deleted, or their leader moved.
+            self._is_lost = self._is_lost or status not in _ORDINARY_ENDS
         self._arrived.set()
 
     async def _wait(self) -> None:
+        self._measure()
         self._arrived.clear()
         if not self._received:
             with contextlib.suppress(TimeoutError):
@@ -189,18 +213,32 @@ class PullLoop:
     async def _handle_received(self) -> None:
         batch: list[Delivery] = []
         while self._received and len(batch) < self._spec.max_batch:
-            batch.append(_delivery(self._received.popleft()))
+            delivery = _delivery(self._received.popleft())
+            if delivery.headers.get("Replay-Consumer", self._spec.consumer) == self._spec.consumer:
+                batch.append(delivery)
+            else:
+                # Another consumer's dead letter is replayed; here the message had its turn.
+                await self._reply(delivery, b"+ACK")
+        if not batch:
+            return
+        self._oldest_us = batch[0].stored_us
         started = self._clock.monotonic()
-        keep_alive = asyncio.create_task(self._keep_alive(batch))
-        try:
-            await self._handle(batch)
-        finally:
-            keep_alive.cancel()
+        async with asyncio.TaskGroup() as group:
+            keep_alive = group.create_task(self._keep_alive(batch))
+            try:
+                await self._handle(batch)
+            finally:
+                keep_alive.cancel()
         _duration.record(self._clock.monotonic() - started, self._attributes)
+
+    def _measure(self) -> None:
+        age = (self._clock.now_us() - self._oldest_us) / MICROSECONDS if self._oldest_us else 0.0
+        _pending_age.set(max(0.0, age), self._attributes)
 
     async def _keep_alive(self, batch: Sequence[Delivery]) -> None:
         while True:
             await asyncio.sleep(self._spec.ack_wait_seconds / 3)
+            self._measure()
             for delivery in batch:
                 await self._reply(delivery, b"+WPI")
 
@@ -220,6 +258,7 @@ class PullLoop:
                 await self._handle([delivery])
         else:
             self._trouble = 0
+            self._oldest_us = 0
             _handled.add(len(batch), self._attributes)
             for delivery in batch:
                 await self._reply(delivery, b"+ACK")
@@ -234,7 +273,7 @@ class PullLoop:
             messages=len(batch),
         )
         for delivery in batch:
-            if delivery.attempt >= MAX_TRANSIENT_ATTEMPTS:
+            if delivery.attempt >= max(MAX_TRANSIENT_ATTEMPTS, self._spec.max_attempts):
                 await self._bury(delivery, "exhausted", error)
             else:
                 await self._nak(delivery, delay)
@@ -250,10 +289,11 @@ class PullLoop:
             await self._bury(delivery, "exhausted", error)
         else:
             log.error("consumer.failed", consumer=self._spec.consumer, exc_info=error)
-            await self._nak(delivery, 0.2 * 2**delivery.attempt)
+            await self._nak(delivery, min(0.2 * 2 ** min(delivery.attempt, 10), MAX_DELAY_SECONDS))
 
     async def _nak(self, delivery: Delivery, delay_seconds: float) -> None:
         _retried.add(1, self._attributes)
+        self._oldest_us = self._oldest_us or delivery.stored_us
         body = msgspec.json.encode({"delay": int(delay_seconds * NANOSECONDS)})
         await self._reply(delivery, b"-NAK " + body)
 
@@ -286,7 +326,10 @@ def _delivery(message: Msg) -> Delivery:
     headers = message.headers or {}
     metadata = message.metadata
     return Delivery(
-        message_id=headers.get("Nats-Msg-Id") or f"{metadata.stream}:{metadata.sequence.stream}",
+        # A replay has a new id on the bus, but is the same message to the inbox.
+        message_id=headers.get("Replay-Of")
+        or headers.get("Nats-Msg-Id")
+        or f"{metadata.stream}:{metadata.sequence.stream}",
         subject=message.subject,
         data=message.data,
         type=headers.get("ce-type", ""),
@@ -295,6 +338,7 @@ def _delivery(message: Msg) -> Delivery:
         stream_seq=metadata.sequence.stream,
         reply=message.reply,
         headers=headers,
+        stored_us=to_us(metadata.timestamp),
     )
 
 

@@ -4,6 +4,7 @@ A test fails when anything emits a `timeloom.*` name that is not listed here.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
@@ -34,7 +35,9 @@ ATTRIBUTES: Final = (
     Name("timeloom.consumer", "string", "Durable consumer that received"),
     Name("timeloom.stream", "string", "Stream published to or read from"),
     Name("timeloom.job", "string", "Job that runs, `<service>.<job>`"),
-    Name("timeloom.channel", "string", "Kind of live channel: user, org, jobs or space"),
+    Name("timeloom.run.state", "string", "State of a run"),
+    Name("timeloom.channel", "string", "Kind of live channel: user, org, jobs, space or ctl"),
+    Name("timeloom.result", "string", "What became of it: accepted, duplicate or rejected"),
     Name("error.type", "string", "Kind of error, see chassis/errors.py"),
 )
 
@@ -43,18 +46,23 @@ METRICS: Final = (
     Name("timeloom.ingest.group_size", "{event}", "How many events share one commit"),
     Name("timeloom.outbox.published", "{message}", "How many announcements left, by stream"),
     Name("timeloom.outbox.leftovers", "{message}", "How many the sweep had to publish"),
+    Name("timeloom.outbox.oldest_age", "s", "How long the oldest row waits to leave, by stream"),
     Name("timeloom.outbox.rewinds", "{rewind}", "How often a stream lost acknowledged messages"),
     Name("timeloom.consumer.handled", "{message}", "How many messages took effect, by consumer"),
     Name("timeloom.consumer.repeats", "{message}", "How many the inbox dropped, by consumer"),
     Name("timeloom.consumer.retried", "{message}", "How many were sent back, by consumer"),
     Name("timeloom.consumer.dead", "{message}", "How many became dead letters, by consumer"),
+    Name(
+        "timeloom.consumer.pending_age", "s", "How old the oldest message in hand is, by consumer"
+    ),
     Name("timeloom.consumer.duration", "s", "How long a batch took, by consumer"),
     Name("timeloom.sessions.recomputed", "{person}", "How many recomputations ran"),
     Name("timeloom.sessions.recompute_duration", "s", "How long one recomputation took"),
     Name("timeloom.sessions.mismatches", "{day}", "Stored days that differ from recomputation"),
-    Name("timeloom.scheduler.fires", "{fire}", "How many fires became runs, by outcome"),
+    Name("timeloom.scheduler.fires", "{fire}", "How many fires became runs, by state"),
     Name("timeloom.scheduler.lag", "s", "How late a fire became a run"),
     Name("timeloom.live.sockets", "{socket}", "How many live connections are open"),
+    Name("timeloom.live.published", "{message}", "How many messages went on channels, by channel"),
     Name("timeloom.live.sent", "{message}", "How many live messages were sent"),
     Name("timeloom.live.overflows", "{socket}", "How many sockets were too slow and closed"),
     Name("timeloom.live.recoveries", "{subscription}", "How resumes ended, by recovered"),
@@ -72,6 +80,12 @@ SPANS: Final = (
     Name("live send", "producer", "One live message written to a WebSocket"),
     Name("job run", "consumer", "One run of an internal job"),
     Name("scheduler fire", "internal", "Due schedules become runs"),
+    Name("scheduler wake", "internal", "Leases and back-offs of runs that are over"),
+)
+
+_TRACEPARENT: Final = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})"
+    r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 
 tracer: Final = trace.get_tracer("timeloom")
@@ -124,18 +138,16 @@ def traceparent() -> str:
 
 def parse_traceparent(header: str) -> SpanContext | None:
     """The span a W3C header names; None when there is none or it is malformed."""
-    parts = header.split("-")
-    if len(parts) != 4 or len(parts[1]) != 32 or len(parts[2]) != 16:  # W3C trace context §3.2
+    match = _TRACEPARENT.fullmatch(header)
+    # Version ff is invalid, and version 00 has no further parts (W3C trace context §3.2).
+    if match is None or match["version"] == "ff" or (match["version"] == "00" and match["more"]):
         return None
-    try:
-        context = SpanContext(
-            int(parts[1], 16),
-            int(parts[2], 16),
-            is_remote=True,
-            trace_flags=TraceFlags(int(parts[3], 16)),
-        )
-    except ValueError:
-        return None
+    context = SpanContext(
+        int(match["trace"], 16),
+        int(match["span"], 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(match["flags"], 16)),
+    )
     return context if context.is_valid else None
 
 

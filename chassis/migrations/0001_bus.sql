@@ -16,8 +16,8 @@ CREATE TABLE outbox (
 
 CREATE TABLE outbox_default PARTITION OF outbox DEFAULT;
 
--- Serves the sweep: oldest unpublished first.
-CREATE INDEX outbox_unpublished ON outbox (id) WHERE published_at IS NULL;
+-- Serves the sweep of one stream: oldest unpublished first.
+CREATE INDEX outbox_unpublished ON outbox (stream, id) WHERE published_at IS NULL;
 
 -- The last position each stream acknowledged; a stream that is younger or shorter was rewound.
 CREATE TABLE outbox_positions (
@@ -39,9 +39,10 @@ CREATE TABLE inbox (
 CREATE INDEX inbox_processed_at ON inbox USING brin (processed_at);
 
 -- Makes the day partitions of today and the days ahead, and drops those that are past keeping.
--- Rows that fell into the default partition meanwhile are moved.
+-- Rows that fell into the default partition meanwhile are moved. Writers wait while a day is made,
+-- never longer than the lock time-out for it to begin; a week ahead leaves time to try again.
 CREATE FUNCTION outbox_keep_partitions(days_ahead int, days_kept int) RETURNS int
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
 DECLARE
   day     date;
   part    text;
@@ -53,6 +54,9 @@ BEGIN
     day := (now() AT TIME ZONE 'UTC')::date + i;
     part := 'outbox_' || to_char(day, 'YYYYMMDD');
     IF to_regclass(part) IS NULL THEN
+      -- Nobody may be on the way into the default partition: such a row would make the attachment
+      -- fail, or be refused itself once the day has a partition of its own.
+      LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
       EXECUTE format('CREATE TABLE %I (LIKE outbox INCLUDING DEFAULTS)', part);
       EXECUTE format(
         'WITH moved AS (DELETE FROM outbox_default WHERE created_at >= %L AND created_at < %L RETURNING *)
@@ -79,6 +83,8 @@ BEGIN
   RETURN changed;
 END
 $$;
+
+SELECT outbox_keep_partitions(7, 3);
 
 -- migrate:down
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/realtime/v1/realtime.proto\x12\x14timeloom.realtime.v1\"N\n\x05Lease\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x15\n\rconnection_id\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"p\n\x14RefreshLeasesRequest\x12+\n\x06leases\x18\x01 \x03(\x0b\x32\x1b.timeloom.realtime.v1.Lease\x12+\n\x06\x63losed\x18\x02 \x03(\x0b\x32\x1b.timeloom.realtime.v1.Lease\".\n\x15RefreshLeasesResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\x01\"&\n\x13ListPresenceRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"Q\n\x08Presence\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\r\x12\x10\n\x08since_us\x18\x04 \x01(\x10\"Z\n\x14ListPresenceResponse\x12\x30\n\x08presence\x18\x01 \x03(\x0b\x32\x1e.timeloom.realtime.v1.Presence\x12\x10\n\x08is_stale\x18\x02 \x01(\x08\"^\n\x11GetHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x13\n\x0bsince_epoch\x18\x02 \x01(\t\x12\x14\n\x0csince_offset\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"~\n\x12GetHistoryResponse\x12\x14\n\x0cis_recovered\x18\x01 \x01(\x08\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x33\n\x08messages\x18\x04 \x03(\x0b\x32!.timeloom.realtime.v1.LiveMessage\"N\n\x0bLiveMessage\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\x12\r\n\x05\x61t_us\x18\x03 \x01(\x10\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x32\xe2\x01\n\x0fPresenceService\x12h\n\rRefreshLeases\x12*.timeloom.realtime.v1.RefreshLeasesRequest\x1a+.timeloom.realtime.v1.RefreshLeasesResponse\x12\x65\n\x0cListPresence\x12).timeloom.realtime.v1.ListPresenceRequest\x1a*.timeloom.realtime.v1.ListPresenceResponse2n\n\x0bLiveService\x12_\n\nGetHistory\x12\'.timeloom.realtime.v1.GetHistoryRequest\x1a(.timeloom.realtime.v1.GetHistoryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/realtime/v1/realtime.proto\x12\x14timeloom.realtime.v1\"N\n\x05Lease\x12\x0e\n\x06org_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x15\n\rconnection_id\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\"p\n\x14RefreshLeasesRequest\x12+\n\x06leases\x18\x01 \x03(\x0b\x32\x1b.timeloom.realtime.v1.Lease\x12+\n\x06\x63losed\x18\x02 \x03(\x0b\x32\x1b.timeloom.realtime.v1.Lease\".\n\x15RefreshLeasesResponse\x12\x15\n\rlease_seconds\x18\x01 \x01(\x01\"&\n\x13ListPresenceRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"Q\n\x08Presence\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x13\n\x0b\x63onnections\x18\x03 \x01(\r\x12\x10\n\x08since_us\x18\x04 \x01(\x10\"Z\n\x14ListPresenceResponse\x12\x30\n\x08presence\x18\x01 \x03(\x0b\x32\x1e.timeloom.realtime.v1.Presence\x12\x10\n\x08is_stale\x18\x02 \x01(\x08\"^\n\x11GetHistoryRequest\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\x13\n\x0bsince_epoch\x18\x02 \x01(\t\x12\x14\n\x0csince_offset\x18\x03 \x01(\x04\x12\r\n\x05limit\x18\x04 \x01(\r\"\x90\x01\n\x12GetHistoryResponse\x12\x14\n\x0cis_recovered\x18\x01 \x01(\x08\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x33\n\x08messages\x18\x04 \x03(\x0b\x32!.timeloom.realtime.v1.LiveMessage\x12\x10\n\x08has_more\x18\x05 \x01(\x08\"N\n\x0bLiveMessage\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\x0c\x12\r\n\x05\x61t_us\x18\x03 \x01(\x10\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x32\xe2\x01\n\x0fPresenceService\x12h\n\rRefreshLeases\x12*.timeloom.realtime.v1.RefreshLeasesRequest\x1a+.timeloom.realtime.v1.RefreshLeasesResponse\x12\x65\n\x0cListPresence\x12).timeloom.realtime.v1.ListPresenceRequest\x1a*.timeloom.realtime.v1.ListPresenceResponse2n\n\x0bLiveService\x12_\n\nGetHistory\x12\'.timeloom.realtime.v1.GetHistoryRequest\x1a(.timeloom.realtime.v1.GetHistoryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,12 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPRESENCERESPONSE']._serialized_end=514
   _globals['_GETHISTORYREQUEST']._serialized_start=516
   _globals['_GETHISTORYREQUEST']._serialized_end=610
-  _globals['_GETHISTORYRESPONSE']._serialized_start=612
-  _globals['_GETHISTORYRESPONSE']._serialized_end=738
-  _globals['_LIVEMESSAGE']._serialized_start=740
-  _globals['_LIVEMESSAGE']._serialized_end=818
-  _globals['_PRESENCESERVICE']._serialized_start=821
-  _globals['_PRESENCESERVICE']._serialized_end=1047
-  _globals['_LIVESERVICE']._serialized_start=1049
-  _globals['_LIVESERVICE']._serialized_end=1159
+  _globals['_GETHISTORYRESPONSE']._serialized_start=613
+  _globals['_GETHISTORYRESPONSE']._serialized_end=757
+  _globals['_LIVEMESSAGE']._serialized_start=759
+  _globals['_LIVEMESSAGE']._serialized_end=837
+  _globals['_PRESENCESERVICE']._serialized_start=840
+  _globals['_PRESENCESERVICE']._serialized_end=1066
+  _globals['_LIVESERVICE']._serialized_start=1068
+  _globals['_LIVESERVICE']._serialized_end=1178
 # @@protoc_insertion_point(module_scope)

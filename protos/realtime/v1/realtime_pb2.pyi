@@ -143,7 +143,7 @@ class Presence(_message.Message):
     connections: _builtins.int
     """Live connections."""
     since_us: _builtins.int
-    """When the state was last renewed or left, microseconds since the Unix epoch, UTC."""
+    """When this state began, microseconds since the Unix epoch, UTC; of two, the later one holds."""
     def __init__(
         self,
         *,
@@ -199,13 +199,15 @@ class GetHistoryRequest(_message.Message):
     SINCE_OFFSET_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
-    """Channel below the organization, e.g. `user.<id>` or `org`; checked against the token."""
+    """Channel below the organization: `user.<id>`, `org` or `jobs`, and for gateways `ctl`; checked
+    against the token.
+    """
     since_epoch: _builtins.str
     """Epoch of the client's last position; empty asks for the current position only."""
     since_offset: _builtins.int
     """Offset of the client's last position."""
     limit: _builtins.int
-    """Most messages wanted, 1 to 1,000."""
+    """Most messages wanted, 1 to 1,000; 0 means 1,000, larger is coerced."""
     def __init__(
         self,
         *,
@@ -232,12 +234,15 @@ class GetHistoryResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    HAS_MORE_FIELD_NUMBER: _builtins.int
     is_recovered: _builtins.bool
     """False when something may be missing: the client reloads."""
     epoch: _builtins.str
     """Current epoch."""
     offset: _builtins.int
     """Offset up to which this answer speaks."""
+    has_more: _builtins.bool
+    """True when the answer is full: ask again from its offset."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___LiveMessage]:
         """The messages, oldest first."""
@@ -249,10 +254,11 @@ class GetHistoryResponse(_message.Message):
         epoch: _builtins.str = ...,
         offset: _builtins.int = ...,
         messages: _abc.Iterable[Global___LiveMessage] | None = ...,
+        has_more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "is_recovered", b"is_recovered", "messages", b"messages", "offset", b"offset"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "has_more", b"has_more", "is_recovered", b"is_recovered", "messages", b"messages", "offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

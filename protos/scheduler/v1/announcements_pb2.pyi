@@ -30,6 +30,7 @@ class WorkItem(_message.Message):
     DEADLINE_US_FIELD_NUMBER: _builtins.int
     ARGS_JSON_FIELD_NUMBER: _builtins.int
     ORG_ID_FIELD_NUMBER: _builtins.int
+    MAX_RUNTIME_US_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run, UUID text."""
     job: _builtins.str
@@ -46,6 +47,8 @@ class WorkItem(_message.Message):
     """Arguments as a JSON object; empty when none."""
     org_id: _builtins.str
     """Organization, UUID text; empty for the suite's own jobs."""
+    max_runtime_us: _builtins.int
+    """Longest it may take once started, in microseconds; 0 means until the deadline."""
     def __init__(
         self,
         *,
@@ -57,10 +60,11 @@ class WorkItem(_message.Message):
         deadline_us: _builtins.int = ...,
         args_json: _builtins.str = ...,
         org_id: _builtins.str = ...,
+        max_runtime_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_json", b"args_json", "attempt", b"attempt", "deadline_us", b"deadline_us", "job", b"job", "lease_token", b"lease_token", "org_id", b"org_id", "run_id", b"run_id", "scheduled_for_us", b"scheduled_for_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args_json", b"args_json", "attempt", b"attempt", "deadline_us", b"deadline_us", "job", b"job", "lease_token", b"lease_token", "max_runtime_us", b"max_runtime_us", "org_id", b"org_id", "run_id", b"run_id", "scheduled_for_us", b"scheduled_for_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -82,6 +86,7 @@ class RunReported(_message.Message):
     RESULT_JSON_FIELD_NUMBER: _builtins.int
     ERROR_KIND_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    ORG_ID_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run, UUID text."""
     attempt: _builtins.int
@@ -102,6 +107,8 @@ class RunReported(_message.Message):
     """Kind of error, empty unless failed."""
     error_message: _builtins.str
     """What went wrong, at most 2,000 characters."""
+    org_id: _builtins.str
+    """Organization of the run, as handed out."""
     def __init__(
         self,
         *,
@@ -115,10 +122,11 @@ class RunReported(_message.Message):
         result_json: _builtins.str = ...,
         error_kind: _builtins.str = ...,
         error_message: _builtins.str = ...,
+        org_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "attempt", b"attempt", "error_kind", b"error_kind", "error_message", b"error_message", "lease_token", b"lease_token", "progress", b"progress", "result_json", b"result_json", "run_id", b"run_id", "state", b"state", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "attempt", b"attempt", "error_kind", b"error_kind", "error_message", b"error_message", "lease_token", b"lease_token", "org_id", b"org_id", "progress", b"progress", "result_json", b"result_json", "run_id", b"run_id", "state", b"state", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
