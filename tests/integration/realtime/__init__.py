@@ -1,0 +1,1 @@
+"""realtime on the real NATS and Valkey."""

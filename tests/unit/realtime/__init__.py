@@ -1,0 +1,1 @@
+"""Rules of realtime, without its stores."""
