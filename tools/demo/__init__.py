@@ -1,0 +1,1 @@
+"""Fills a running Timeloom with a realistic week of a small studio: `make demo`."""
