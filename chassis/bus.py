@@ -6,6 +6,7 @@ An atomic batch is one fsync on the server, so batching buys durability at littl
 
 import asyncio
 import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -37,6 +38,7 @@ CLOSE_SECONDS: Final = 2.0
 _DUPLICATE_IN_BATCH: Final = 10201
 _CONFIG_DIFFERS: Final = 10058
 _STREAM_NOT_FOUND: Final = 10059
+_SUBJECT: Final = re.compile(r"[^\s.*>]+(\.[^\s.*>]+)*")
 
 
 class OutMessage(NamedTuple):
@@ -69,8 +71,7 @@ def partition_of(user_id: UUID) -> int:
 
 def check_subject(subject: str) -> None:
     """Raises ValueError unless `subject` is n ≥ 1 plain tokens: no wildcard, space or empty token."""
-    tokens = subject.split(".")
-    if not all(tokens) or any(c in "*>" or c.isspace() for c in subject):
+    if not _SUBJECT.fullmatch(subject):
         raise ValueError(f"not a subject to publish on: {subject!r}")
 
 

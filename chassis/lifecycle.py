@@ -9,6 +9,7 @@ On SIGTERM: (1) not ready; (2) servers refuse new calls while consumers finish t
 """
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -71,8 +72,7 @@ class Lifecycle:
         """Runs everything until `stopping` is set and all has ended, or time is up."""
         relays_stop = asyncio.Event()
         async with asyncio.TaskGroup() as outer:
-            for name, relay in self._relays:
-                outer.create_task(relay(relays_stop), name=name)
+            relays = [outer.create_task(run(relays_stop), name=name) for name, run in self._relays]
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run(stopping), name=name) for name, run in self._loops]
                 for server in self._servers:
@@ -85,7 +85,7 @@ class Lifecycle:
                 stops = [group.create_task(server.stop()) for server in self._servers]
                 await _within(drain_seconds * 0.8, [*tasks, *stops])
             relays_stop.set()
-            await _within(drain_seconds * 0.2, list(outer._tasks))  # noqa: SLF001
+            await _within(drain_seconds * 0.2, relays)
 
 
 async def _within(seconds: float, tasks: list[asyncio.Task[None]]) -> None:
@@ -156,6 +156,7 @@ def run(service: str, settings_type: type[Settings], build: Build[Settings]) -> 
             name = prefix + "_".join(map(str, problem["loc"])).upper()
             sys.stderr.write(f"{name}: {problem['msg']}\n")
         sys.exit(2)
+    os.nice(settings.nice)
     configure(service, settings.log_level)
 
     async def main() -> None:

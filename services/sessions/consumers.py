@@ -1,5 +1,6 @@
 """What sessions listens to: activity by partition, and accounts."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -18,6 +19,8 @@ from services.sessions.store.timelines import Person
 # A batch is one transaction: large enough to catch up fast, small enough that the next message
 # of the partition does not wait long behind it.
 MAX_BATCH: Final = 64
+# One name for all partitions: a message belongs to one of them, and its id to it alone.
+ACTIVITY_INBOX: Final = "sessions-activity"
 
 
 def subscriptions(consumers: "Consumers") -> list[Subscription]:
@@ -28,7 +31,7 @@ def subscriptions(consumers: "Consumers") -> list[Subscription]:
                 stream="ACTIVITY",
                 consumer=f"sessions-activity-{partition}",
                 subjects=(f"activity.v1.{partition}.>",),
-                handler=consumers.on_activity(f"sessions-activity-{partition}"),
+                handler=consumers.on_activity,
                 max_batch=MAX_BATCH,
             )
             for partition in range(PARTITIONS)
@@ -49,10 +52,7 @@ class Consumers:
     def __init__(self, *, outbox: Outbox, recomputer: Recomputer) -> None:
         self._outbox = outbox
         self._recomputer = recomputer
-
-    def on_activity(self, consumer: str) -> "ActivityHandler":
-        """The handler of one partition."""
-        return ActivityHandler(consumer, self._outbox, self._recomputer)
+        self.on_activity = ActivityHandler(outbox=outbox, recomputer=recomputer)
 
     async def on_accounts(self, batch: Sequence[Delivery]) -> None:
         """Keeps zones current and forgets the erased."""
@@ -74,32 +74,65 @@ class Consumers:
         if not await members.upsert(tx.conn, person, member):
             return
         for days in await self._recomputer.reroll(tx.conn, person, version):
-            announce(tx, person, version, Change([], [], days))
+            announce(tx, person, Change(version, days=days))
+
+
+class _Batch:
+    """One partition's deliveries on their way into a commit."""
+
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        self.deliveries = deliveries
+        self.is_done = False
 
 
 class ActivityHandler:
-    """Applies the activity of one partition."""
+    """Applies activity. Batches of several partitions that wait together share one commit."""
 
-    def __init__(self, consumer: str, outbox: Outbox, recomputer: Recomputer) -> None:
-        self._consumer = consumer
+    def __init__(self, *, outbox: Outbox, recomputer: Recomputer) -> None:
         self._outbox = outbox
         self._recomputer = recomputer
+        # Bounded by the partitions: each has at most one batch on its way.
+        self._waiting: list[_Batch] = []
+        self._turn = asyncio.Lock()
 
-    async def __call__(self, batch: Sequence[Delivery]) -> None:
-        """Stores events, then rederives what they touch, person by person."""
+    async def __call__(self, deliveries: Sequence[Delivery]) -> None:
+        """Returns when the deliveries took effect; raises when they did not."""
+        batch = _Batch(deliveries)
+        self._waiting.append(batch)
+        async with self._turn:
+            if batch in self._waiting:
+                group = self._take(batch)
+                await self._apply([delivery for one in group for delivery in one.deliveries])
+                for one in group:
+                    one.is_done = True
+        if not batch.is_done:
+            # Another batch took this one along and failed; it may be the other's fault.
+            async with self._turn:
+                await self._apply(deliveries)
+
+    def _take(self, batch: _Batch) -> list[_Batch]:
+        """The batch and those that wait with it, up to what one commit should hold."""
+        self._waiting.remove(batch)
+        group, count = [batch], len(batch.deliveries)
+        while self._waiting and count + len(self._waiting[0].deliveries) <= MAX_BATCH:
+            group.append(self._waiting.pop(0))
+            count += len(group[-1].deliveries)
+        return group
+
+    async def _apply(self, deliveries: Sequence[Delivery]) -> None:
+        """Stores events, then rederives what they touch."""
         async with self._outbox.begin() as tx:
-            fresh = await inbox.claim(tx.conn, self._consumer, batch)
+            fresh = await inbox.claim(tx.conn, ACTIVITY_INBOX, deliveries)
             rows, traces = _rows(fresh)
             if not rows.people:
                 return
             versions = await timelines.lock(tx.conn, sorted(rows.people))
             changed = await activity.upsert(tx.conn, rows)
-            for person, spans in changed.items():
-                version = versions[person]
+            changes = await self._recomputer.apply(tx.conn, changed, versions)
+            for person, change in changes.items():
                 # Each person's change continues the trace of the events that caused it.
                 with telemetry.span("sessions recompute", parents=[traces[person]]):
-                    change = await self._recomputer.apply(tx.conn, person, spans, version)
-                    announce(tx, person, version, change)
+                    announce(tx, person, change)
 
 
 def _rows(batch: Sequence[Delivery]) -> tuple[ActivityRows, dict[Person, str]]:

@@ -70,7 +70,7 @@ async def _verify_day(
         change = await recomputer.redo(tx.conn, person, extent, held + 1)
         if not change:
             return 0
-        version = (await timelines.lock(tx.conn, [person]))[person]
+        change.version = (await timelines.lock(tx.conn, [person]))[person]
         _mismatches.add(len(change.days))
         log.error(
             "sessions.mismatch",
@@ -79,5 +79,5 @@ async def _verify_day(
             sessions=len(change.updated) + len(change.removed),
             days=len(change.days),
         )
-        announce(tx, person, version, change)
+        announce(tx, person, change)
     return 1

@@ -21,6 +21,7 @@ from services.sessions.domain import Slice, ZoneHistory, roll_up
 from services.sessions.domain.intervals import Interval
 from services.sessions.messages import day_message, session_message, slice_message
 from services.sessions.store import blocks, days, members
+from services.sessions.store.blocks import Window
 from services.sessions.store.timelines import Person
 
 MAX_PAGE: Final = 200
@@ -72,15 +73,15 @@ class SessionsServicer(SessionsServiceServicer):
     async def GetDay(self, request: pb.GetDayRequest, context: Context) -> pb.GetDayResponse:
         async with connection(self._pool) as conn:
             person = await _person(conn, request.user_id)
-            zones = await members.zones_of(conn, person)
+            zones = await _zones(conn, person)
             day = self._date(request.date, zones)
             stored = await days.load(conn, person, day, day)
             span = zones.span_of(day)
             found = [
                 session
                 for extent in span
-                for session in await blocks.load_sessions(
-                    conn, person, *extent, limit=MAX_DAY_SESSIONS
+                for session in await blocks.list_sessions(
+                    conn, person, extent, limit=MAX_DAY_SESSIONS
                 )
             ]
         unique = {session.id: session for session in found}
@@ -97,7 +98,7 @@ class SessionsServicer(SessionsServiceServicer):
             raise Invalid.field("to", f"must be at most {MAX_DAYS} days from the first")
         async with connection(self._pool) as conn:
             person = await _person(conn, request.user_id)
-            zones = await members.zones_of(conn, person)
+            zones = await _zones(conn, person)
             stored = await days.load(conn, person, first, last)
         dates = [first + timedelta(days=n) for n in range((last - first).days + 1)]
         empty = (day_message(roll_up(day, [], zones), 0) for day in dates if day not in stored)
@@ -126,7 +127,7 @@ class SessionsServicer(SessionsServiceServicer):
     ) -> Interval:
         if not request.date:
             return _range(request.range)
-        zones = await members.zones_of(conn, person)
+        zones = await _zones(conn, person)
         span = zones.span_of(self._date(request.date, zones))
         # A date that clocks skipped has no instants, and so no sessions.
         return (span[0][0], span[-1][1]) if span else (0, 0)
@@ -141,12 +142,18 @@ async def _slices(
     conn: Connection, person: Person, extent: Interval, after_us: int, limit: int
 ) -> list[Slice]:
     start, end = max(extent[0], after_us), extent[1]
-    loaded = await blocks.load(conn, person, start, end) if start < end else []
+    if start >= end:
+        return []
+    [loaded] = await blocks.load(conn, [Window(person, start, end)])
     pieces = (piece for block in loaded for piece in block.slices)
     inside = (
         p for p in pieces if p.end_us > extent[0] and p.start_us < end and p.start_us > after_us
     )
     return [piece for piece, _ in zip(inside, range(limit), strict=False)]
+
+
+async def _zones(conn: Connection, person: Person) -> ZoneHistory:
+    return (await members.zones_of(conn, [person]))[person]
 
 
 async def _person(conn: Connection, user_id: str) -> Person:

@@ -9,6 +9,7 @@ from services.sessions.domain.categories import Categorizer
 from services.sessions.domain.starter import STARTER_RULES
 from services.sessions.messages import date_of, day_message
 from services.sessions.store import activity, blocks, days, members
+from services.sessions.store.blocks import Window
 from tests.support.eventually import eventually
 from tests.support.servers import Suite
 
@@ -60,11 +61,11 @@ async def assert_books_balance(suite: Suite, org_id: str, user_id: str) -> list[
     conn = await asyncpg.connect(suite.dsn("sessions"), ssl=False)
     try:
         async with conn.transaction(isolation="repeatable_read", readonly=True):
-            evidence = await activity.load(conn, person, 0, FOREVER)
+            [evidence] = await activity.load(conn, [(person, 0, FOREVER)])
             batch = derive(person[1], evidence, Rules(), Categorizer(STARTER_RULES))
-            stored = await blocks.load(conn, person, 0, FOREVER)
+            [stored] = await blocks.load(conn, [Window(person, 0, FOREVER)])
             assert stored == batch
-            zones = await members.zones_of(conn, person)
+            zones = (await members.zones_of(conn, [person]))[person]
             dates = await days.list_dates(conn, person)
             kept = await days.load(conn, person, dates[0], dates[-1]) if dates else {}
     finally:

@@ -1,6 +1,6 @@
 """The events of every person, as announced: written in columns, read as evidence."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -38,23 +38,23 @@ RETURNING new.org_id, new.user_id, new.start_us, new.flags,
 """
 
 LOAD_ACTIVITY: Final = """
-SELECT device_id, event_id, start_us, end_us, flags, source,
-       app, title, url, project, file, language, category
-FROM activity
-WHERE org_id = $1 AND user_id = $2 AND start_us >= $3 - 3600000000 AND start_us <= $4
-  AND end_us >= $3 AND flags & 16 = 0
-UNION ALL
-SELECT device_id, event_id, start_us, end_us, flags, source,
-       app, title, url, project, file, language, category
-FROM activity
-WHERE org_id = $1 AND user_id = $2 AND start_us < $3 - 3600000000
-  AND end_us >= $3 AND end_us - start_us > 3600000000 AND flags & 16 = 0
-"""
-
-
-LOAD_REACH: Final = """
-SELECT min(start_us) AS start_us, max(end_us) AS end_us
-FROM activity WHERE org_id = $1 AND user_id = $2
+SELECT w.n, e.*
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+  WITH ORDINALITY AS w (org_id, user_id, lo, hi, n)
+CROSS JOIN LATERAL (
+  SELECT device_id, event_id, start_us, end_us, flags, source,
+         app, title, url, project, file, language, category
+  FROM activity
+  WHERE org_id = w.org_id AND user_id = w.user_id
+    AND start_us >= w.lo - 3600000000 AND start_us <= w.hi AND end_us >= w.lo AND flags & 16 = 0
+  UNION ALL
+  SELECT device_id, event_id, start_us, end_us, flags, source,
+         app, title, url, project, file, language, category
+  FROM activity
+  WHERE org_id = w.org_id AND user_id = w.user_id
+    AND start_us < w.lo - 3600000000 AND end_us >= w.lo
+    AND end_us - start_us > 3600000000 AND flags & 16 = 0
+) AS e
 """
 
 
@@ -132,17 +132,25 @@ async def upsert(conn: Connection, rows: ActivityRows) -> dict[Person, list[Span
     return changed
 
 
-async def load(conn: Connection, person: Person, start_us: int, end_us: int) -> list[Evidence]:
-    """Every event that touches `[start_us, end_us]`, in no order, removed ones left out."""
-    rows = await conn.fetch(LOAD_ACTIVITY, *person, start_us, end_us)
-    return list(_evidence(rows))
+async def load(
+    conn: Connection, windows: Sequence[tuple[Person, int, int]]
+) -> list[list[Evidence]]:
+    """For each person and stretch every event that touches `[start_us, end_us]`, in no order.
+
+    Removed events are left out.
+    """
+    columns = zip(*((*person, start, end) for person, start, end in windows), strict=True)
+    found: list[list[asyncpg.Record]] = [[] for _ in windows]
+    for row in await conn.fetch(LOAD_ACTIVITY, *map(list, columns)):
+        found[row[0] - 1].append(row)
+    return [list(_evidence(rows)) for rows in found]
 
 
 def _evidence(rows: Iterable[asyncpg.Record]) -> Iterator[Evidence]:
     # People repeat themselves: one Facets and one device text for all that say the same.
     facets_of: dict[tuple[str, ...], Facets] = {}
     devices: dict[UUID, str] = {}
-    for device_id, event_id, start, end, flags, source, *texts in rows:
+    for _, device_id, event_id, start, end, flags, source, *texts in rows:
         key = tuple(texts)
         facets = facets_of.get(key)
         if facets is None:
@@ -167,11 +175,3 @@ def _facets(texts: tuple[str, ...]) -> Facets:
     """`texts`: app, title, url, project, file, language, category."""
     app, title, url, *rest = texts
     return Facets(app, title, url, domain_of(url) if url else "", *rest)
-
-
-async def load_reach(conn: Connection, person: Person) -> tuple[int, int] | None:
-    """From the first event to the end of the last; None when there are none."""
-    row = await conn.fetchrow(LOAD_REACH, *person)
-    if row is None or row["start_us"] is None:
-        return None
-    return row["start_us"], row["end_us"]

@@ -1,7 +1,7 @@
 """Blocks with their sessions: what is derived, read and replaced as a whole."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -14,28 +14,33 @@ from services.sessions.store.timelines import Person
 
 # Blocks never overlap, so at most one that starts before a stretch reaches into it.
 LOAD_BLOCKS: Final = """
-SELECT start_us, end_us, kind, pieces
-FROM blocks
-WHERE org_id = $1 AND user_id = $2 AND end_us >= $3 AND start_us <= $4
-  AND start_us >= coalesce(
-    (SELECT max(start_us) FROM blocks WHERE org_id = $1 AND user_id = $2 AND start_us <= $3), $3)
-ORDER BY start_us
+SELECT w.n, b.start_us, b.end_us, b.kind, b.pieces
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+  WITH ORDINALITY AS w (org_id, user_id, lo, hi, n)
+CROSS JOIN LATERAL (
+  SELECT start_us, end_us, kind, pieces
+  FROM blocks
+  WHERE org_id = w.org_id AND user_id = w.user_id AND end_us >= w.lo AND start_us <= w.hi
+    AND start_us >= coalesce(
+      (SELECT max(start_us) FROM blocks
+       WHERE org_id = w.org_id AND user_id = w.user_id AND start_us <= w.lo), w.lo)
+) AS b
+ORDER BY w.n, b.start_us
+"""
+
+LOAD_SESSIONS: Final = """
+SELECT w.n, s.id, s.kind, s.start_us, s.end_us, s.active_us, s.idle_us, s.category, s.app, s.domain,
+       s.project, s.apps, s.contexts, s.context_switches, s.interruptions, s.devices
+FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[])
+  WITH ORDINALITY AS w (org_id, user_id, lo, hi, n)
+JOIN sessions AS s
+  ON s.org_id = w.org_id AND s.user_id = w.user_id AND s.start_us >= w.lo AND s.start_us < w.hi
+ORDER BY w.n, s.start_us
 """
 
 LOAD_REACH: Final = """
 SELECT min(start_us) AS start_us, max(end_us) AS end_us
 FROM blocks WHERE org_id = $1 AND user_id = $2
-"""
-
-LOAD_SESSIONS: Final = """
-SELECT id, kind, start_us, end_us, active_us, idle_us, category, app, domain, project, apps,
-       contexts, context_switches, interruptions, devices
-FROM sessions
-WHERE org_id = $1 AND user_id = $2 AND end_us > $3 AND start_us < $4
-  AND start_us >= coalesce(
-    (SELECT max(start_us) FROM sessions WHERE org_id = $1 AND user_id = $2 AND start_us <= $3), $3)
-ORDER BY start_us
-LIMIT $5
 """
 
 LIST_SESSIONS: Final = """
@@ -52,32 +57,42 @@ ORDER BY start_us
 LIMIT $9
 """
 
-# Blocks that begin where one began are updated in place, the others of the extent go.
-REPLACE_BLOCKS: Final = """
-WITH gone AS (
-  DELETE FROM blocks
-  WHERE org_id = $1 AND user_id = $2 AND start_us >= $3 AND end_us <= $4
-    AND start_us <> ALL ($5::bigint[])
-)
+DELETE_BLOCKS: Final = """
+DELETE FROM blocks AS b
+USING unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS gone (org_id, user_id, start_us)
+WHERE b.org_id = gone.org_id AND b.user_id = gone.user_id AND b.start_us = gone.start_us
+"""
+
+UPSERT_BLOCKS: Final = """
 INSERT INTO blocks (org_id, user_id, start_us, end_us, kind, pieces)
-SELECT $1, $2, b.* FROM unnest($5::bigint[], $6::bigint[], $7::text[], $8::bytea[]) AS b
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[])
 ON CONFLICT ON CONSTRAINT blocks_pkey DO UPDATE
 SET end_us = excluded.end_us, kind = excluded.kind, pieces = excluded.pieces
 """
 
-REPLACE_SESSIONS: Final = """
-WITH gone AS (
-  DELETE FROM sessions WHERE org_id = $1 AND user_id = $2 AND id = ANY ($3::uuid[])
-)
+DELETE_SESSIONS: Final = """
+DELETE FROM sessions AS s
+USING unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[])
+  AS gone (org_id, user_id, start_us, kind)
+WHERE s.org_id = gone.org_id AND s.user_id = gone.user_id AND s.start_us = gone.start_us
+  AND s.kind = gone.kind
+"""
+
+UPSERT_SESSIONS: Final = """
 INSERT INTO sessions
   (org_id, user_id, id, kind, start_us, end_us, active_us, idle_us, category, app, domain,
    project, apps, contexts, context_switches, interruptions, devices)
-SELECT $1, $2, s.id, s.kind, s.start_us, s.end_us, s.active_us, s.idle_us, s.category, s.app,
-       s.domain, s.project, s.apps, s.contexts, s.context_switches, s.interruptions, s.devices
-FROM jsonb_to_recordset($4::jsonb) AS s
-  (id uuid, kind text, start_us bigint, end_us bigint, active_us bigint, idle_us bigint,
-   category text, app text, domain text, project text, apps text[], contexts text[],
-   context_switches int, interruptions int, devices text[])
+SELECT s.org_id, s.user_id, s.id, s.kind, s.start_us, s.end_us, s.active_us, s.idle_us, s.category,
+       s.app, s.domain, s.project, s.apps, s.contexts, s.context_switches, s.interruptions,
+       s.devices
+FROM ROWS FROM (
+  unnest($1::uuid[]), unnest($2::uuid[]),
+  jsonb_to_recordset($3::jsonb) AS
+    (id uuid, kind text, start_us bigint, end_us bigint, active_us bigint, idle_us bigint,
+     category text, app text, domain text, project text, apps text[], contexts text[],
+     context_switches int, interruptions int, devices text[])
+) AS s (org_id, user_id, id, kind, start_us, end_us, active_us, idle_us, category, app, domain,
+        project, apps, contexts, context_switches, interruptions, devices)
 ON CONFLICT ON CONSTRAINT sessions_pkey DO UPDATE
 SET end_us = excluded.end_us, active_us = excluded.active_us, idle_us = excluded.idle_us,
     category = excluded.category, app = excluded.app, domain = excluded.domain,
@@ -103,20 +118,44 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Pieces)
 
 
-async def load(conn: Connection, person: Person, start_us: int, end_us: int) -> list[Block]:
-    """The blocks that touch `[start_us, end_us]`, whole, in order."""
-    rows = await conn.fetch(LOAD_BLOCKS, *person, start_us, end_us)
-    if not rows:
-        return []
-    reach = (rows[0]["start_us"], rows[-1]["end_us"])
-    sessions = await load_sessions(conn, person, *reach, limit=1_000_000)
+class Window(NamedTuple):
+    """A person's stretch `[start_us, end_us]`."""
+
+    person: Person
+    start_us: int
+    end_us: int
+
+
+async def load(conn: Connection, windows: Sequence[Window]) -> list[list[Block]]:
+    """For each window the blocks that touch it, whole, in order."""
+    found: list[list[asyncpg.Record]] = [[] for _ in windows]
+    for row in await conn.fetch(LOAD_BLOCKS, *_columns(windows)):
+        found[row["n"] - 1].append(row)
+    reach = [
+        Window(window.person, rows[0]["start_us"], rows[-1]["end_us"]) if rows else window
+        for window, rows in zip(windows, found, strict=True)
+    ]
+    sessions: list[list[Session]] = [[] for _ in windows]
+    if any(found):
+        for row in await conn.fetch(LOAD_SESSIONS, *_columns(reach)):
+            sessions[row["n"] - 1].append(_session(row))
+    return [_assembled(rows, own) for rows, own in zip(found, sessions, strict=True)]
+
+
+def _columns(windows: Iterable[Window]) -> list[list[Any]]:
+    rows = [(*window.person, window.start_us, window.end_us) for window in windows]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _assembled(rows: Sequence[asyncpg.Record], sessions: Sequence[Session]) -> list[Block]:
+    """Blocks with the sessions that begin inside them; both in order."""
     blocks = []
     at = 0
     for row in rows:
         until = at
         while until < len(sessions) and sessions[until].start_us < row["end_us"]:
             until += 1
-        blocks.append(_block(row, sessions[at:until]))
+        blocks.append(_block(row, list(sessions[at:until])))
         at = until
     return blocks
 
@@ -129,24 +168,16 @@ async def load_reach(conn: Connection, person: Person) -> Interval | None:
     return row["start_us"], row["end_us"]
 
 
-async def load_sessions(
-    conn: Connection, person: Person, start_us: int, end_us: int, *, limit: int
-) -> list[Session]:
-    """At most `limit` sessions that overlap `[start_us, end_us)`, whole, in order."""
-    rows = await conn.fetch(LOAD_SESSIONS, *person, start_us, end_us, limit)
-    return [_session(row) for row in rows]
-
-
 async def list_sessions(  # the filters of the contract
     conn: Connection,
     person: Person,
     extent: Interval,
     *,
-    after_us: int,
-    kind: str,
-    category: str,
-    device: str,
     limit: int,
+    after_us: int = -(1 << 62),
+    kind: str = "",
+    category: str = "",
+    device: str = "",
 ) -> list[Session]:
     """At most `limit` sessions that overlap the extent and start after `after_us`, in order.
 
@@ -158,29 +189,38 @@ async def list_sessions(  # the filters of the contract
     return [_session(row) for row in rows]
 
 
-async def replace(
-    conn: Connection,
-    person: Person,
-    extent: Interval,
-    blocks: Sequence[Block],
-    *,
-    removed: Sequence[Session],
-    upserted: Sequence[Session],
-) -> None:
-    """Puts `blocks` in place of every block inside the extent, and changes the sessions named."""
-    await conn.execute(
-        REPLACE_BLOCKS,
-        *person,
-        *extent,
-        [block.start_us for block in blocks],
-        [block.end_us for block in blocks],
-        [str(block.kind) for block in blocks],
-        [_encode(block) for block in blocks],
-    )
-    if removed or upserted:
-        gone = [session.id for session in removed]
-        rows = msgspec.json.encode(upserted).decode()
-        await conn.execute(REPLACE_SESSIONS, *person, gone, rows)
+class Replacement(msgspec.Struct):
+    """What becomes of a person's rows: blocks and sessions that go, and that come or change."""
+
+    person: Person
+    gone_blocks: list[Block]
+    new_blocks: list[Block]
+    gone_sessions: list[Session]
+    new_sessions: list[Session]
+
+
+async def replace(conn: Connection, replacements: Sequence[Replacement]) -> None:
+    """Writes the replacements of any number of people, one statement for each kind of row."""
+    gone = [(*r.person, block.start_us) for r in replacements for block in r.gone_blocks]
+    if gone:
+        await conn.execute(DELETE_BLOCKS, *map(list, zip(*gone, strict=True)))
+    new = [
+        (*r.person, block.start_us, block.end_us, str(block.kind), _encode(block))
+        for r in replacements
+        for block in r.new_blocks
+    ]
+    if new:
+        await conn.execute(UPSERT_BLOCKS, *map(list, zip(*new, strict=True)))
+    ended = [
+        (*r.person, one.start_us, str(one.kind)) for r in replacements for one in r.gone_sessions
+    ]
+    if ended:
+        await conn.execute(DELETE_SESSIONS, *map(list, zip(*ended, strict=True)))
+    told = [(*r.person, one) for r in replacements for one in r.new_sessions]
+    if told:
+        orgs, users, sessions = map(list, zip(*told, strict=True))
+        rows = msgspec.json.encode(sessions).decode()
+        await conn.execute(UPSERT_SESSIONS, orgs, users, rows)
 
 
 def _session(row: asyncpg.Record) -> Session:

@@ -1,6 +1,6 @@
 """Local days, stored as the contract's message so that reading is copying."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Final
 
@@ -14,22 +14,32 @@ WHERE org_id = $1 AND user_id = $2 AND date >= $3 AND date <= $4
 ORDER BY date
 """
 
+LOAD_DATES: Final = """
+SELECT d.org_id, d.user_id, d.date, d.body
+FROM unnest($1::uuid[], $2::uuid[], $3::date[]) AS w (org_id, user_id, date)
+JOIN days AS d ON d.org_id = w.org_id AND d.user_id = w.user_id AND d.date = w.date
+"""
+
 LIST_DATES: Final = """
 SELECT date FROM days WHERE org_id = $1 AND user_id = $2 ORDER BY date
 """
 
 UPSERT_DAYS: Final = """
 INSERT INTO days (org_id, user_id, date, active_us, idle_us, version, body)
-SELECT $1, $2, d.* FROM unnest($3::date[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
-  AS d
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::date[], $4::bigint[], $5::bigint[], $6::bigint[],
+                     $7::bytea[])
 ON CONFLICT ON CONSTRAINT days_pkey DO UPDATE
 SET active_us = excluded.active_us, idle_us = excluded.idle_us, version = excluded.version,
     body = excluded.body
 """
 
 DELETE_DAYS: Final = """
-DELETE FROM days WHERE org_id = $1 AND user_id = $2 AND date = ANY($3::date[])
+DELETE FROM days AS d
+USING unnest($1::uuid[], $2::uuid[], $3::date[]) AS gone (org_id, user_id, date)
+WHERE d.org_id = gone.org_id AND d.user_id = gone.user_id AND d.date = gone.date
 """
+
+PersonDate = tuple[Person, date]
 
 
 async def load(conn: Connection, person: Person, first: date, last: date) -> dict[date, DayMessage]:
@@ -44,19 +54,33 @@ async def list_dates(conn: Connection, person: Person) -> list[date]:
     return [row["date"] for row in rows]
 
 
-async def upsert(conn: Connection, person: Person, days: Sequence[DayMessage]) -> None:
-    """Writes whole days."""
-    await conn.execute(
-        UPSERT_DAYS,
-        *person,
-        [date.fromisoformat(day.date) for day in days],
-        [day.active_us for day in days],
-        [day.idle_us for day in days],
-        [day.version for day in days],
-        [day.SerializeToString(deterministic=True) for day in days],
-    )
+async def load_dates(
+    conn: Connection, wanted: Iterable[PersonDate]
+) -> dict[PersonDate, DayMessage]:
+    """The stored ones of some people's dates."""
+    rows = await conn.fetch(LOAD_DATES, *_columns(wanted))
+    return {
+        ((row["org_id"], row["user_id"]), row["date"]): DayMessage.FromString(row["body"])
+        for row in rows
+    }
 
 
-async def delete(conn: Connection, person: Person, dates: Iterable[date]) -> None:
-    """Removes days that have no sessions any more."""
-    await conn.execute(DELETE_DAYS, *person, list(dates))
+async def write(conn: Connection, days: Mapping[PersonDate, DayMessage]) -> None:
+    """Writes whole days; those without sessions go."""
+    kept = {key: day for key, day in days.items() if day.session_count}
+    if kept:
+        await conn.execute(
+            UPSERT_DAYS,
+            *_columns(kept),
+            [day.active_us for day in kept.values()],
+            [day.idle_us for day in kept.values()],
+            [day.version for day in kept.values()],
+            [day.SerializeToString(deterministic=True) for day in kept.values()],
+        )
+    if len(kept) < len(days):
+        await conn.execute(DELETE_DAYS, *_columns(key for key in days if key not in kept))
+
+
+def _columns(keys: Iterable[PersonDate]) -> list[list[object]]:
+    rows = [(*person, day) for person, day in keys]
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -24,7 +24,9 @@ RETURNING old.zones IS DISTINCT FROM new.zones
 """
 
 GET_ZONES: Final = """
-SELECT zones, day_start_minutes FROM members WHERE org_id = $1 AND user_id = $2
+SELECT m.org_id, m.user_id, m.zones, m.day_start_minutes
+FROM unnest($1::uuid[], $2::uuid[]) AS p (org_id, user_id)
+JOIN members AS m ON m.org_id = p.org_id AND m.user_id = p.user_id
 """
 
 IS_MEMBER: Final = """
@@ -61,12 +63,14 @@ def _changes(zones: Iterable[tuple[int, str]]) -> tuple[ZoneChange, ...]:
     return changes or UTC_ALWAYS.changes
 
 
-async def zones_of(conn: Connection, person: Person) -> ZoneHistory:
-    """Where the person lived; UTC while unknown."""
-    row = await conn.fetchrow(GET_ZONES, *person)
-    if row is None:
-        return UTC_ALWAYS
-    return ZoneHistory(_ZONES.decode(row["zones"]), row["day_start_minutes"])
+async def zones_of(conn: Connection, people: Iterable[Person]) -> dict[Person, ZoneHistory]:
+    """Where each person lived; UTC while unknown."""
+    zones = dict.fromkeys(people, UTC_ALWAYS)
+    orgs, users = [org for org, _ in zones], [user for _, user in zones]
+    for row in await conn.fetch(GET_ZONES, orgs, users):
+        history = ZoneHistory(_ZONES.decode(row["zones"]), row["day_start_minutes"])
+        zones[row["org_id"], row["user_id"]] = history
+    return zones
 
 
 async def is_member(conn: Connection, person: Person) -> bool:

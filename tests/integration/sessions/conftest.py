@@ -24,6 +24,7 @@ from services.sessions.domain.categories import Categorizer
 from services.sessions.domain.starter import STARTER_RULES
 from services.sessions.recompute import Recomputer
 from services.sessions.store import activity, blocks
+from services.sessions.store.blocks import Window
 
 SECOND_US = 1_000_000
 T0 = 1_768_790_100 * SECOND_US
@@ -106,8 +107,9 @@ class Work:
     async def hear(self, *payloads: bytes, ids: Sequence[str] = ()) -> None:
         """Delivers announcements of activity as one batch."""
         names = ids or [str(new_id()) for _ in payloads]
-        handler = self.consumers.on_activity("sessions-activity-0")
-        await handler([delivery(n, p) for n, p in zip(names, payloads, strict=True)])
+        await self.consumers.on_activity(
+            [delivery(n, p) for n, p in zip(names, payloads, strict=True)]
+        )
 
     async def move(self, revision: int, *zones: tuple[int, str], day_start: int = 0) -> None:
         """Delivers a person's zones."""
@@ -126,12 +128,13 @@ class Work:
 
     async def stored(self, user: UUID = ANA) -> list[Block]:
         async with connection(self.pool) as conn:
-            return await blocks.load(conn, (ORG, user), 0, 1 << 60)
+            [found] = await blocks.load(conn, [Window((ORG, user), 0, 1 << 60)])
+        return found
 
     async def batch(self, user: UUID = ANA) -> list[Block]:
         """What one recomputation of everything stored gives."""
         async with connection(self.pool) as conn:
-            evidence = await activity.load(conn, (ORG, user), 0, 1 << 60)
+            [evidence] = await activity.load(conn, [((ORG, user), 0, 1 << 60)])
         return derive(user, evidence, self.rules, self.categorize)
 
     async def announced(self) -> list[TimeChanged]:
@@ -148,6 +151,8 @@ async def work(database: Callable[[str], Awaitable[str]]) -> AsyncIterator[Work]
     async with postgres.pool(
         PostgresSettings(postgres_dsn=SecretStr(dsn)), application="test"
     ) as pool:
-        outbox = Outbox(pool=pool, bus=NoBus(), service="sessions", clock=clock, streams=["SESSIONS"])  # type: ignore[arg-type]  # never relayed
+        outbox = Outbox(
+            pool=pool, bus=NoBus(), service="sessions", clock=clock, streams=["SESSIONS"]
+        )  # type: ignore[arg-type]  # never relayed
         recomputer = Recomputer(rules=Rules(), categorize=Categorizer(STARTER_RULES), clock=clock)
         yield Work(pool, outbox, recomputer, Consumers(outbox=outbox, recomputer=recomputer))

@@ -1,11 +1,14 @@
 """Stored rows equal one batch recomputation, whatever came in whichever order."""
 
+import asyncio
 import random
 from uuid import UUID
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from chassis.postgres import connection
+from chassis.subscription import Delivery
 from protos.accounts.v1.announcements_pb2 import AccountsAnnouncement, UserErased
 from services.sessions.store import days
 from tests.integration.sessions.conftest import (
@@ -136,3 +139,39 @@ async def test_the_erased_are_forgotten(work: Work) -> None:
     async with connection(work.pool) as conn:
         for table in ("activity", "blocks", "sessions", "days", "members", "timelines"):
             assert await conn.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_one_block_touched_far_apart_in_one_commit_is_derived_once(work: Work) -> None:
+    day = 86_400
+    await work.hear(recorded([event(0, 20 * day, app="Code", flags=0)]))
+    await work.hear(recorded([event(day, 60, app="Slack", flags=2), event(19 * day, 600, flags=2)]))
+    assert await work.stored() == await work.batch()
+    assert len(await work.stored()) == 3
+
+
+async def test_partitions_that_wait_together_share_a_commit_and_one_bad_batch_fails_alone(
+    work: Work,
+) -> None:
+    people = [UUID(int=0x100 + n) for n in range(8)]
+    batches = [[delivery(f"m{n}", recorded([event(0, 60)], user=p))] for n, p in enumerate(people)]
+    batches.append([delivery("broken", b"\xff\xff not a message")])
+    results = []
+
+    async def hear(batch: list[Delivery]) -> None:
+        try:
+            await work.consumers.on_activity(batch)
+        except DecodeError as error:
+            results.append(error)
+
+    async with asyncio.TaskGroup() as group:
+        for batch in batches:
+            group.create_task(hear(batch))
+    # The broken one fails; whoever led its commit may have failed with it, and comes again.
+    assert 1 <= len(results) <= 2
+    for batch in batches[:-1]:
+        await work.consumers.on_activity(batch)
+    for person in people:
+        assert sum(s.active_us for b in await work.stored(person) for s in b.sessions) == (
+            60 * SECOND_US
+        )
+    assert len(await work.announced()) == len(people)
