@@ -76,10 +76,14 @@ def check_subject(subject: str) -> None:
 
 
 class Bus:
-    """One connection of one service. `generation` grows with every reconnect."""
+    """One connection of one service. `generation` grows with every reconnect.
 
-    def __init__(self, client: Client) -> None:
+    `replicas` is how many nodes of a NATS cluster keep a stream that is declared here.
+    """
+
+    def __init__(self, client: Client, *, replicas: int = 1) -> None:
         self._client = client
+        self._replicas = replicas
         self._js = client.jetstream(timeout=ANSWER_SECONDS)
         self._declared: dict[str, StreamConfig] = {}
         # Bounded by the tasks of the process: one entry for each question without an answer yet.
@@ -115,6 +119,8 @@ class Bus:
 
         From then on the stream is created again when the server has lost it.
         """
+        if config.num_replicas is None:
+            config = config.evolve(num_replicas=self._replicas)
         if config.name:
             self._declared[config.name] = config
         try:
@@ -244,7 +250,7 @@ def _batched(message: OutMessage, batch_id: str, number: int) -> dict[str, str]:
 async def connect(settings: ServiceSettings, *, service: str) -> AsyncIterator[Bus]:
     """A connection that never gives up; waits for NATS while it starts."""
     client = Client()
-    bus = Bus(client)
+    bus = Bus(client, replicas=settings.stream_replicas)
 
     async def on_reconnect() -> None:
         bus.reconnected()

@@ -5,6 +5,7 @@ names of those that did not, so that nobody has to guess.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -13,12 +14,16 @@ import nats.errors
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chassis import telemetry
 from chassis.errors import AppError
 from chassis.retry import TRANSIENT
 from chassis.settings import split_listen
 
 CHECK_SECONDS: Final = 2.0
+WATCH_SECONDS: Final = 10.0
 Check = Callable[[], Awaitable[None]]
+
+_ready = telemetry.meter.create_gauge("timeloom.process.ready", "{process}")
 
 
 class Probe:
@@ -41,6 +46,15 @@ class Probe:
                 name: group.create_task(_answer(check)) for name, check in self._checks.items()
             }
         return state | {name: task.result() for name, task in tasks.items()}
+
+    async def watch(self, stopping: asyncio.Event) -> None:
+        """Measures readiness until stopped, whether or not anybody asks /readyz."""
+        while not stopping.is_set():
+            for name, answer in (await self.examine()).items():
+                _ready.set(int(answer == "ok"), {"timeloom.dependency": name})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await stopping.wait()
 
 
 async def _answer(check: Check) -> str:

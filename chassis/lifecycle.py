@@ -112,6 +112,7 @@ async def serve(
             if not await _built(build(lifecycle, settings), stopping):
                 log.info("service.stopped_while_starting")
                 return
+            lifecycle.relay("readiness", lifecycle.probe.watch)
             if settings.health_listen:
                 health = HealthServer(listen=settings.health_listen, probe=lifecycle.probe)
                 lifecycle.relay("health", health.run)

@@ -59,6 +59,12 @@ _OPTIONS: Final = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
+# Left alone gRPC waits up to two minutes before it tries to reach a service that came back.
+_CHANNEL_OPTIONS: Final = [
+    *_OPTIONS,
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
 # Without the first two a server answers the keepalives above with GOAWAY too_many_pings.
 _SERVER_OPTIONS: Final = [
     *_OPTIONS,
@@ -138,7 +144,8 @@ class _Guard(grpc.aio.ServerInterceptor):
         set_principal(self._verifier.verify(token.removeprefix("Bearer ")))
 
 
-async def _abort(context: Context, error: AppError) -> None:
+def pack_error(error: AppError) -> types_pb2.ErrorDetail:
+    """An error as it crosses the wire; violations that don't fit are left out."""
     detail = types_pb2.ErrorDetail(
         kind=error.kind,
         message=str(error)[:MAX_ERROR_CHARACTERS],
@@ -149,10 +156,25 @@ async def _abort(context: Context, error: AppError) -> None:
         if detail.ByteSize() > MAX_DETAIL_BYTES:
             detail.violations.pop()
             break
+    return detail
+
+
+def unpack_error(detail: types_pb2.ErrorDetail) -> AppError | None:
+    """The error as it was raised; None when its kind is none of ours."""
+    if kind := KINDS.get(detail.kind):
+        return kind(
+            detail.message,
+            violations=[Violation(v.field, v.message) for v in detail.violations],
+            retry_after_seconds=detail.retry_after_seconds,
+        )
+    return None
+
+
+async def _abort(context: Context, error: AppError) -> None:
     await context.abort(
         STATUS_OF_KIND[error.kind],
         error.kind,
-        trailing_metadata=((ERROR_TRAILER, detail.SerializeToString()),),
+        trailing_metadata=((ERROR_TRAILER, pack_error(error).SerializeToString()),),
     )
 
 
@@ -222,7 +244,7 @@ def _server_credentials(settings: GrpcSettings) -> grpc.ServerCredentials | None
 @asynccontextmanager
 async def channel(target: str, settings: GrpcSettings) -> AsyncIterator[grpc.aio.Channel]:
     """A channel that spreads calls over every address of `target` and reconnects by itself."""
-    options = [*_OPTIONS, ("grpc.service_config", _SERVICE_CONFIG)]
+    options = [*_CHANNEL_OPTIONS, ("grpc.service_config", _SERVICE_CONFIG)]
     if settings.grpc_tls_ca_file:
         credentials = grpc.ssl_channel_credentials(
             _read(settings.grpc_tls_ca_file),
@@ -282,13 +304,9 @@ def _to_app_error(error: grpc.aio.AioRpcError) -> Exception:
     trailers: Mapping[str, str | bytes] = dict(error.trailing_metadata() or ())
     packed = trailers.get(ERROR_TRAILER)
     if isinstance(packed, bytes):
-        detail = types_pb2.ErrorDetail.FromString(packed)
-        if kind := KINDS.get(detail.kind):
-            return kind(
-                detail.message,
-                violations=[Violation(v.field, v.message) for v in detail.violations],
-                retry_after_seconds=detail.retry_after_seconds,
-            )
+        known = unpack_error(types_pb2.ErrorDetail.FromString(packed))
+        if known is not None:
+            return known
     if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
         return Unavailable("A service of the suite did not answer in time.")
     return error

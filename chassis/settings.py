@@ -41,6 +41,9 @@ class ServiceSettings(BaseSettings):
     )
     nats_user: str = Field(default="", description="NATS user; empty connects without credentials")
     nats_password: SecretStr = Field(default=SecretStr(""), description="password of the NATS user")
+    stream_replicas: int = Field(
+        default=1, ge=1, le=5, description="copies of the streams it owns; 3 in a NATS cluster"
+    )
     nats_tls_ca_file: Path | None = Field(
         default=None, description="CA that signed NATS; enables TLS"
     )

@@ -12,7 +12,10 @@ from typing import Final, NamedTuple
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import Histogram
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -36,12 +39,14 @@ ATTRIBUTES: Final = (
     Name("timeloom.stream", "string", "Stream published to or read from"),
     Name("timeloom.job", "string", "Job that runs, `<service>.<job>`"),
     Name("timeloom.run.state", "string", "State of a run"),
+    Name("timeloom.dependency", "string", "What readiness asks for: process, postgres, nats, …"),
     Name("timeloom.channel", "string", "Kind of live channel: user, org, jobs, space or ctl"),
     Name("timeloom.result", "string", "What became of it: accepted, duplicate or rejected"),
     Name("error.type", "string", "Kind of error, see chassis/errors.py"),
 )
 
 METRICS: Final = (
+    Name("timeloom.process.ready", "{process}", "Whether it can serve, 1 or 0, by dependency"),
     Name("timeloom.ingest.events", "{event}", "How many events came in, by result"),
     Name("timeloom.ingest.group_size", "{event}", "How many events share one commit"),
     Name("timeloom.outbox.published", "{message}", "How many announcements left, by stream"),
@@ -72,6 +77,7 @@ METRICS: Final = (
 )
 
 SPANS: Final = (
+    Name("ingest append", "server", "One caller's append among several of one call"),
     Name("ingest commit group", "internal", "One group commit"),
     Name("outbox publish", "producer", "One atomic batch to a stream"),
     Name("bus receive", "consumer", "One delivered batch"),
@@ -81,6 +87,12 @@ SPANS: Final = (
     Name("job run", "consumer", "One run of an internal job"),
     Name("scheduler fire", "internal", "Due schedules become runs"),
     Name("scheduler wake", "internal", "Leases and back-offs of runs that are over"),
+)
+
+# From a request to an hour of lag; the SDK's own boundaries suit milliseconds.
+SECONDS_BUCKETS: Final = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0),
+    *(60.0, 300.0, 3600.0),
 )
 
 _TRACEPARENT: Final = re.compile(
@@ -115,10 +127,18 @@ def set_up(service: str, *, sample_ratio: float) -> TracerProvider:
         )
         _instrument_libraries()
     trace.set_tracer_provider(provider)
-    metrics.set_meter_provider(
-        MeterProvider(resource=resource, metric_readers=[PrometheusMetricReader()])
-    )
+    metrics.set_meter_provider(meter_provider(resource, PrometheusMetricReader()))
     return provider
+
+
+def meter_provider(resource: Resource, reader: MetricReader) -> MeterProvider:
+    """Measures for one reader; what is in seconds gets SECONDS_BUCKETS."""
+    in_seconds = View(
+        instrument_type=Histogram,
+        instrument_unit="s",
+        aggregation=ExplicitBucketHistogramAggregation(SECONDS_BUCKETS),
+    )
+    return MeterProvider(resource=resource, metric_readers=[reader], views=[in_seconds])
 
 
 def _instrument_libraries() -> None:

@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendEventsRequest.SerializeToString,
                 response_deserializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendEventsResponse.FromString,
                 _registered_method=True)
+        self.AppendMany = channel.unary_unary(
+                '/timeloom.ingest.v1.IngestService/AppendMany',
+                request_serializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendManyRequest.SerializeToString,
+                response_deserializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendManyResponse.FromString,
+                _registered_method=True)
         self.Heartbeat = channel.unary_unary(
                 '/timeloom.ingest.v1.IngestService/Heartbeat',
                 request_serializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.HeartbeatRequest.SerializeToString,
@@ -88,6 +93,14 @@ class IngestServiceServicer:
 
     def AppendEvents(self, request, context):
         """Keeps events; idempotent, so it may be retried. Durable when it answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendMany(self, request, context):
+        """Does what several AppendEvents would do, each under its own token; for the edge, which serves
+        many callers at once. Callable with a service's token only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +169,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.AppendEvents,
                     request_deserializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendEventsRequest.FromString,
                     response_serializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendEventsResponse.SerializeToString,
+            ),
+            'AppendMany': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendMany,
+                    request_deserializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendManyRequest.FromString,
+                    response_serializer=protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendManyResponse.SerializeToString,
             ),
             'Heartbeat': grpc.unary_unary_rpc_method_handler(
                     servicer.Heartbeat,
@@ -226,6 +244,33 @@ class IngestService:
             '/timeloom.ingest.v1.IngestService/AppendEvents',
             protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendEventsRequest.SerializeToString,
             protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendMany(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/timeloom.ingest.v1.IngestService/AppendMany',
+            protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendManyRequest.SerializeToString,
+            protos_dot_ingest_dot_v1_dot_ingest__pb2.AppendManyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class IngestServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IngestServiceAsyncStub: ...
     AppendEvents: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.AppendEventsRequest, _ingest_pb2.AppendEventsResponse]
     """Keeps events; idempotent, so it may be retried. Durable when it answers."""
+    AppendMany: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.AppendManyRequest, _ingest_pb2.AppendManyResponse]
+    """Does what several AppendEvents would do, each under its own token; for the edge, which serves
+    many callers at once. Callable with a service's token only.
+    """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]
     """Merges one heartbeat into the newest event of its bucket, or keeps it as a new event."""
     ListEvents: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.ListEventsRequest, _ingest_pb2.ListEventsResponse]
@@ -59,6 +63,10 @@ class IngestServiceAsyncStub(IngestServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AppendEvents: _aio.UnaryUnaryMultiCallable[_ingest_pb2.AppendEventsRequest, _ingest_pb2.AppendEventsResponse]  # type: ignore[assignment]
     """Keeps events; idempotent, so it may be retried. Durable when it answers."""
+    AppendMany: _aio.UnaryUnaryMultiCallable[_ingest_pb2.AppendManyRequest, _ingest_pb2.AppendManyResponse]  # type: ignore[assignment]
+    """Does what several AppendEvents would do, each under its own token; for the edge, which serves
+    many callers at once. Callable with a service's token only.
+    """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_ingest_pb2.HeartbeatRequest, _ingest_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Merges one heartbeat into the newest event of its bucket, or keeps it as a new event."""
     ListEvents: _aio.UnaryUnaryMultiCallable[_ingest_pb2.ListEventsRequest, _ingest_pb2.ListEventsResponse]  # type: ignore[assignment]
@@ -86,6 +94,16 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.AppendEventsResponse, _abc.Awaitable[_ingest_pb2.AppendEventsResponse]]:
         """Keeps events; idempotent, so it may be retried. Durable when it answers."""
+
+    @_abc_1.abstractmethod
+    def AppendMany(
+        self,
+        request: _ingest_pb2.AppendManyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.AppendManyResponse, _abc.Awaitable[_ingest_pb2.AppendManyResponse]]:
+        """Does what several AppendEvents would do, each under its own token; for the edge, which serves
+        many callers at once. Callable with a service's token only.
+        """
 
     @_abc_1.abstractmethod
     def Heartbeat(

@@ -521,6 +521,7 @@ class DeadLetter(_message.Message):
     REPLAYS_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    REPLAY_OF_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID text."""
     org_id: _builtins.str
@@ -547,6 +548,8 @@ class DeadLetter(_message.Message):
     """Its payload; only in GetDeadLetter."""
     fingerprint: _builtins.str
     """Groups letters with the same cause."""
+    replay_of: _builtins.str
+    """Letter whose replay died as this one, UUID text; empty when it was no replay."""
     def __init__(
         self,
         *,
@@ -563,10 +566,11 @@ class DeadLetter(_message.Message):
         replays: _builtins.int = ...,
         payload: _builtins.bytes = ...,
         fingerprint: _builtins.str = ...,
+        replay_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "consumer", b"consumer", "deliveries", b"deliveries", "died_us", b"died_us", "error", b"error", "fingerprint", b"fingerprint", "id", b"id", "message_id", b"message_id", "org_id", b"org_id", "payload", b"payload", "replays", b"replays", "state", b"state", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "consumer", b"consumer", "deliveries", b"deliveries", "died_us", b"died_us", "error", b"error", "fingerprint", b"fingerprint", "id", b"id", "message_id", b"message_id", "org_id", b"org_id", "payload", b"payload", "replay_of", b"replay_of", "replays", b"replays", "state", b"state", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""What schedules, runs and dead letters are, as values and pure functions."""

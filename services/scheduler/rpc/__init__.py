@@ -1,0 +1,1 @@
+"""The calls this service answers: SchedulerService and DeadLettersService."""
