@@ -1,0 +1,1 @@
+"""ingest on the real stores."""

@@ -1,0 +1,1 @@
+"""ingest without I/O."""
