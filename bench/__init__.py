@@ -1,0 +1,1 @@
+"""Measures Timeloom against this machine's raw limits, in one run: `make bench`."""
