@@ -1,13 +1,13 @@
 # Everything that people and CI run. `make` alone prints this menu.
 .DEFAULT_GOAL := help
 .PHONY: help setup up down status stores demo check format test test-unit test-integration \
-        test-e2e test-fault bench protos verify settings k8s clean ci
+        test-e2e test-fault bench protos docs verify settings k8s clean ci
 
 BIN := .venv/bin
 PY := $(BIN)/python
 PYTEST := $(PY) -m pytest
 # What `make verify` makes again and compares with what is committed.
-GENERATED := protos
+GENERATED := protos docs/adr/README.md docs/asyncapi.yaml docs/telemetry.md
 
 help: ## print this menu
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } \
@@ -71,9 +71,7 @@ bench: setup ## measure this machine; writes docs/benchmarks.md
 	@$(PY) -m bench
 
 k8s: setup ## build the manifests and validate them strictly, offline
-	$(BIN)/kubectl kustomize k8s/base > .k8s.yaml
-	$(BIN)/kubernetes-validate --strict .k8s.yaml
-	@rm .k8s.yaml
+	@$(PY) -m tools.k8s
 
 ci: check verify test ## what CI runs
 
@@ -82,7 +80,12 @@ ci: check verify test ## what CI runs
 protos: setup ## generate the Python of protos/
 	@$(PY) -m tools.protos
 
-verify: protos ## generate again and fail when it differs from what is committed
+docs: setup ## make the pages that are made: index of ADRs, telemetry, AsyncAPI
+	@$(PY) -m tools.adr_index
+	@$(PY) -m tools.telemetry_page
+	@$(PY) -m tools.asyncapi
+
+verify: protos docs ## generate again and fail when it differs from what is committed
 	git diff --exit-code -- $(GENERATED)
 	@test -z "$$(git ls-files --others --exclude-standard -- $(GENERATED))" || \
 	  { echo "generated files are not committed:"; git ls-files --others --exclude-standard -- $(GENERATED); exit 1; }

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -29,9 +29,15 @@ CLOSE_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def pool(settings: PostgresSettings, *, application: str) -> AsyncIterator[Pool]:
-    """A pool on the service's own database; waits for the database while it starts."""
-    opened: Pool = await startup()(_open, settings, application)
+async def pool(
+    settings: PostgresSettings, *, application: str, plan_cache_mode: str = "auto"
+) -> AsyncIterator[Pool]:
+    """A pool on the service's own database; waits for the database while it starts.
+
+    `plan_cache_mode` force_generic_plan suits statements over many partitions: planning one anew
+    for each set of arguments costs milliseconds there, and a cached plan prunes just as well.
+    """
+    opened: Pool = await startup()(_open, settings, application, plan_cache_mode)
     try:
         yield opened
     finally:
@@ -42,7 +48,7 @@ async def pool(settings: PostgresSettings, *, application: str) -> AsyncIterator
             opened.terminate()
 
 
-async def _open(settings: PostgresSettings, application: str) -> Pool:
+async def _open(settings: PostgresSettings, application: str, plan_cache_mode: str) -> Pool:
     tls: ssl.SSLContext | bool = False
     if settings.postgres_tls_ca_file:
         tls = ssl.create_default_context(cafile=str(settings.postgres_tls_ca_file))
@@ -54,6 +60,7 @@ async def _open(settings: PostgresSettings, application: str) -> Pool:
         ssl=tls,
         server_settings={
             "application_name": application,
+            "plan_cache_mode": plan_cache_mode,
             "idle_in_transaction_session_timeout": "30s",
             "lock_timeout": "10s",
             "TimeZone": "UTC",
@@ -82,7 +89,10 @@ async def connection(pool_: Pool) -> AsyncIterator[Connection]:
             raise Unavailable("The database went away.") from error
         raise
     finally:
-        await pool_.release(held)
+        # What was done is done, whether or not the connection can be used again; the pool replaces
+        # one that can't.
+        with suppress(TimeoutError, OSError, *POSTGRES_AWAY, asyncpg.InterfaceError):
+            await pool_.release(held)
 
 
 def _is_gone(held: Connection) -> bool:

@@ -20,6 +20,8 @@ POSTGRES_AWAY = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.ReadOnlySQLTransactionError,
+    # asyncpg's word for a server that hung up between two statements.
+    asyncpg.InternalClientError,
 )
 
 TRANSIENT = (

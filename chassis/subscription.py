@@ -203,12 +203,13 @@ class PullLoop:
         self._arrived.set()
 
     async def _wait(self) -> None:
-        self._measure()
         self._arrived.clear()
         if not self._received:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WAKE_SECONDS):
                     await self._arrived.wait()
+        if not self._received:
+            self._measure()
 
     async def _handle_received(self) -> None:
         batch: list[Delivery] = []
@@ -222,6 +223,8 @@ class PullLoop:
         if not batch:
             return
         self._oldest_us = batch[0].stored_us
+        # Here too: of a backlog that is handled without a pause, the age is how far behind it is.
+        self._measure()
         started = self._clock.monotonic()
         async with asyncio.TaskGroup() as group:
             keep_alive = group.create_task(self._keep_alive(batch))

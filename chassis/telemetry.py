@@ -118,7 +118,7 @@ def set_up(service: str, *, sample_ratio: float) -> TracerProvider:
     sampler = ParentBased(TraceIdRatioBased(sample_ratio)) if is_exporting() else ALWAYS_OFF
     provider = TracerProvider(resource=resource, sampler=sampler)
     if is_exporting():
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  # only where spans leave
             OTLPSpanExporter,  # 6 MB that a process without an endpoint does not need
         )
 
@@ -142,7 +142,7 @@ def meter_provider(resource: Resource, reader: MetricReader) -> MeterProvider:
 
 
 def _instrument_libraries() -> None:
-    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # noqa: PLC0415
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor  # noqa: PLC0415  # only where spans leave
 
     # Costs 60 µs a statement, so only when someone looks.
     AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # upstream is untyped

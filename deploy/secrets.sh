@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the secrets that deploy/compose.yaml reads: deploy/secrets/, once; never overwrites.
+# Makes the secrets that compose.yaml and k8s/secrets.sh read: deploy/secrets/, once; never overwrites.
 # Needs openssl. Passwords begin with a letter, so nats-server never reads one as a number.
 set -eu
 cd "$(dirname "$0")"
@@ -15,7 +15,7 @@ for name in POSTGRES_PASSWORD \
   GATEWAY_POSTGRES_PASSWORD INGEST_POSTGRES_PASSWORD \
   SESSIONS_POSTGRES_PASSWORD SCHEDULER_POSTGRES_PASSWORD \
   NATS_ADMIN_PASSWORD NATS_GATEWAY_PASSWORD NATS_INGEST_PASSWORD \
-  NATS_SESSIONS_PASSWORD NATS_SCHEDULER_PASSWORD NATS_REALTIME_PASSWORD \
+  NATS_SESSIONS_PASSWORD NATS_SCHEDULER_PASSWORD NATS_REALTIME_PASSWORD NATS_ROUTE_PASSWORD \
   VALKEY_PASSWORD; do
   printf '%s=k%s\n' "$name" "$(openssl rand -hex 16)" >>secrets.part/passwords.env
 done
