@@ -254,7 +254,12 @@ def open_live(
         hub=hub,
         leases=leases,
         live_socket=LiveSocket(
-            hub=hub, authenticator=authenticator, tickets=tickets, leases=leases, clock=clock
+            hub=hub,
+            authenticator=authenticator,
+            tickets=tickets,
+            leases=leases,
+            limits=limits,
+            clock=clock,
         ),
         tickets=tickets,
     )

@@ -15,7 +15,7 @@ from chassis.log import get_logger
 log = get_logger(__name__)
 Result = TypeVar("Result")
 
-TRY_SECONDS: Final = 5.0
+TRY_SECONDS: Final = 10.0
 FIRST_WAIT_SECONDS: Final = 0.25
 MAX_WAIT_SECONDS: Final = 5.0
 # Past it requests are refused at once: each held one keeps a connection.
@@ -43,25 +43,30 @@ class Holder:
         *,
         receive: Callable[[], Awaitable[Any]],
         patience_seconds: float | None = None,
+        try_seconds: float = TRY_SECONDS,
     ) -> Result:
         """What `work` returns, once it neither runs into a limit nor finds something away.
 
-        `work` may be repeated. `receive` is the ASGI callable of the request, whose body was read.
+        `work` may be repeated, and is when it takes longer than `try_seconds`. `receive` is the ASGI callable of the request, whose body was read.
         Without `patience_seconds` it goes on for as long as the client stays.
 
         Raises:
             Unavailable, Exhausted: patience or process end, or the client left.
             AppError: as `work`, for anything else.
         """
+
+        async def attempt() -> Result:
+            return await _within(try_seconds, work)
+
         try:
-            return await _tried(work)
+            return await attempt()
         except (Unavailable, Exhausted) as error:
             if self.held >= MAX_HELD:
                 raise
             log.info("request.held", reason=str(error))
         self.held += 1
         try:
-            return await self._keep_trying(work, receive, patience_seconds)
+            return await self._keep_trying(attempt, receive, patience_seconds)
         finally:
             self.held -= 1
 
@@ -78,15 +83,15 @@ class Holder:
                 raise Unavailable("The client left.")
             wait = min(wait * 2, MAX_WAIT_SECONDS)
             try:
-                return await _tried(work)
+                return await work()
             except (Unavailable, Exhausted):
                 if self._is_stopping() or self._clock.monotonic() + wait > ends:
                     raise
 
 
-async def _tried(work: Callable[[], Awaitable[Result]]) -> Result:
+async def _within(seconds: float, work: Callable[[], Awaitable[Result]]) -> Result:
     try:
-        async with asyncio.timeout(TRY_SECONDS):
+        async with asyncio.timeout(seconds):
             return await work()
     except TimeoutError:
         raise Unavailable("The service did not answer in time.") from None

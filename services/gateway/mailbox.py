@@ -49,6 +49,11 @@ class Mailbox:
         """Whether there is a frame or a farewell to send."""
         return self._waiting is not None or self.farewell is not None
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether so many characters wait that who can should wait too."""
+        return self._size > MAX_CHARACTERS // 2
+
     def offer(self, item: Outgoing) -> None:
         """Adds a frame; on overflow the socket is dismissed as a slow consumer instead."""
         if self.farewell is not None:

@@ -78,10 +78,9 @@ class CatchUp:
         listener, mailbox = self._listener, self._seat.mailbox
         try:
             while True:
-                self._replay(page)
-                async with asyncio.timeout(PAGE_SECONDS):
-                    await mailbox.drained()
-                if mailbox.farewell or listener not in listener.channel.listeners:
+                await self._replay(page)
+                await self._taken()
+                if self._is_over:
                     return
                 if not (page.has_more or listener.is_short or self._is_short(listener.position)):
                     break
@@ -97,7 +96,7 @@ class CatchUp:
         else:
             self._finish()
 
-    def _replay(self, page: HistoryPage) -> None:
+    async def _replay(self, page: HistoryPage) -> None:
         listener = self._listener
         if not page.is_recovered:
             # Said once already when it was the first page.
@@ -105,9 +104,25 @@ class CatchUp:
                 listener.tell(page.position, recovered=False)
             return
         for message in page.messages:
+            if self._seat.mailbox.is_half_full:
+                # A page of large messages is more than a mailbox takes at once.
+                await self._taken()
+            if self._is_over:
+                return
             listener.replay(page.position.epoch, message)
         if listener.position is None or page.position.offset > listener.position.offset:
             listener.position = page.position
+
+    async def _taken(self) -> None:
+        """Waits for the socket; raises TimeoutError when it does not keep up."""
+        async with asyncio.timeout(PAGE_SECONDS):
+            await self._seat.mailbox.drained()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the socket, or its subscription, ended meanwhile."""
+        listener = self._listener
+        return bool(self._seat.mailbox.farewell) or listener not in listener.channel.listeners
 
     def _is_short(self, position: Position | None) -> bool:
         floor = self._floor

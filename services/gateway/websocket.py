@@ -25,8 +25,10 @@ from services.gateway.payloads.live import (
     SHUTTING_DOWN,
     TOO_MANY_CONNECTIONS,
 )
+from services.gateway.rate_limit import RateLimits
 from services.gateway.seat import Seat
 from services.gateway.tickets import Tickets
+from services.gateway.tokens import BadCredential
 
 Scope = dict[str, Any]
 
@@ -59,6 +61,7 @@ class LiveSocket:
         authenticator: Authenticator,
         tickets: Tickets,
         leases: Leases,
+        limits: RateLimits,
         clock: Clock,
         part_seconds: float = PART_SECONDS,
     ) -> None:
@@ -66,6 +69,7 @@ class LiveSocket:
         self.authenticator = authenticator
         self.tickets = tickets
         self.leases = leases
+        self.limits = limits
         self.clock = clock
         self.part_seconds = part_seconds
 
@@ -89,10 +93,17 @@ class LiveSocket:
         await connection.serve(receive)
 
     async def _caller(self, scope: Scope, ticket: str) -> Caller:
-        if ticket:
-            return await self.tickets.redeem(ticket)
         headers = {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]}
-        return await self.authenticator.of(headers)
+        try:
+            if ticket:
+                caller = await self.tickets.redeem(ticket)
+            else:
+                caller = await self.authenticator.of(headers)
+        except BadCredential:
+            self.limits.refused(scope["client"][0] if scope.get("client") else "")
+            raise
+        self.limits.request(caller)
+        return caller
 
 
 async def _refuse(receive: Receive, send: Send, error: AppError, *, is_browser: bool) -> None:

@@ -13,9 +13,9 @@ from chassis.outbox import Outbox
 from chassis.retry import startup
 from chassis.rpc import RpcServer
 from chassis.subscription import PullLoop
-from services.ingest.appends import Appends
-from services.ingest.beats import Beats
-from services.ingest.commits import GroupCommit
+from services.ingest.commits.appends import Appends
+from services.ingest.commits.group import GroupCommit
+from services.ingest.commits.heartbeats import Beats
 from services.ingest.consumers import Consumers, subscriptions
 from services.ingest.edits import Edits
 from services.ingest.jobs import Upkeep

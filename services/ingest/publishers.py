@@ -11,7 +11,7 @@ from chassis.bus import Bus, partition_of
 from chassis.outbox import Transaction
 from protos.common.v1.types_pb2 import ActivityColumns
 from protos.ingest.v1.announcements_pb2 import ActivityRecorded, SourceActivity
-from services.ingest.domain.columns import REMOVED, Columns, taken
+from services.ingest.domain.columns import REMOVED, Columns, joined, taken
 from services.ingest.domain.events import Event, columns_of
 
 ACTIVITY_STREAM: Final = "ACTIVITY"
@@ -74,14 +74,27 @@ def removed(org_id: UUID, user_id: UUID, tombstones: Sequence[Event]) -> list[Re
 
 def announce(tx: Transaction, recorded: Iterable[Recorded]) -> None:
     """One announcement for each organization and partition, or more where one would be too large."""
-    groups: dict[tuple[UUID, int], list[Recorded]] = {}
+    sources: dict[tuple[UUID, UUID, UUID, str], list[Recorded]] = {}
     for one in recorded:
         if len(one.columns):
-            groups.setdefault((one.org_id, partition_of(one.user_id)), []).append(one)
+            sources.setdefault(one[:4], []).append(one)
+    groups: dict[tuple[UUID, int], list[Recorded]] = {}
+    for (org_id, user_id, *_), same in sources.items():
+        groups.setdefault((org_id, partition_of(user_id)), []).append(_merged(same))
     for (org_id, partition), those in groups.items():
         for activity in _packed(piece for one in those for piece in _pieces(one)):
             message = ActivityRecorded(org_id=str(org_id), activity=activity)
             tx.announce(ACTIVITY_STREAM, f"activity.v1.{partition}.{org_id}", message)
+
+
+def _merged(same: Sequence[Recorded]) -> Recorded:
+    """What several appends recorded of one source."""
+    if len(same) == 1:
+        return same[0]
+    revisions: list[int] = []
+    if any(one.revisions for one in same):
+        revisions = [n for one in same for n in one.revisions or [0] * len(one.columns)]
+    return same[0]._replace(columns=joined([one.columns for one in same]), revisions=revisions)
 
 
 def _pieces(one: Recorded) -> Iterator[SourceActivity]:

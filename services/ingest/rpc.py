@@ -17,8 +17,9 @@ from chassis.rpc import pack_error
 from protos.common.v1 import types_pb2
 from protos.ingest.v1 import ingest_pb2 as pb
 from protos.ingest.v1 import ingest_pb2_grpc as pb_grpc
-from services.ingest import appends, beats, messages
-from services.ingest.commits import GroupCommit
+from services.ingest import messages
+from services.ingest.commits import appends, heartbeats
+from services.ingest.commits.group import GroupCommit
 from services.ingest.domain.admission import YEAR_2000_US, Admission, Window, admit
 from services.ingest.domain.buckets import checked_bucket, checked_source
 from services.ingest.domain.groups import Answer, Append
@@ -87,13 +88,14 @@ class IngestServicer(pb_grpc.IngestServiceServicer):
         outcomes = [await _outcome(one) for one in submitted]
         return pb.AppendManyResponse(outcomes=outcomes)
 
-    def _submit_for(self, append: pb.TokenAppend) -> "_Submitted | AppError":
+    def _submit_for(self, append: pb.TokenAppend) -> "_Submitted | Exception":
         parents = [append.traceparent]
         with telemetry.span("ingest append", SpanKind.SERVER, parents=parents) as span:
             try:
                 return self._submit(self._verifier.verify(append.token), append.request)
-            except AppError as error:
-                span.set_attribute("error.type", error.kind)
+            except Exception as error:  # noqa: BLE001  # it is the outcome of this append only
+                kind = error.kind if isinstance(error, AppError) else type(error).__name__
+                span.set_attribute("error.type", kind)
                 return error
 
     def _submit(self, by: Principal, request: pb.AppendEventsRequest) -> "_Submitted":
@@ -128,7 +130,7 @@ class IngestServicer(pb_grpc.IngestServiceServicer):
         window = self._window()
         one = messages.event_of(request, window)
         beat = Beat(by.org_id, by.user_id, one, request.pulsetime_us, window.latest_us)
-        event, is_news = await self._beats.submit(beat, beats.load_of(beat))
+        event, is_news = await self._beats.submit(beat, heartbeats.load_of(beat))
         _count(accepted=is_news, duplicate=not is_news)
         return pb.HeartbeatResponse(event=messages.event_message(event))
 
@@ -225,18 +227,21 @@ def _answered(admission: Admission, answer: Answer) -> pb.AppendEventsResponse:
     return messages.append_response(answer, admission)
 
 
-async def _outcome(submitted: _Submitted | AppError) -> pb.AppendOutcome:
-    """One append's outcome; its error is its own."""
-    if isinstance(submitted, AppError):
-        return pb.AppendOutcome(error=pack_error(submitted))
+async def _outcome(submitted: _Submitted | Exception) -> pb.AppendOutcome:
+    if isinstance(submitted, Exception):
+        return _failed(submitted)
     try:
         answer = await submitted.answer
-    except AppError as error:
-        return pb.AppendOutcome(error=pack_error(error))
-    except Exception:
-        log.exception("ingest.append_failed")
-        return pb.AppendOutcome(error=types_pb2.ErrorDetail(kind="internal"))
+    except Exception as error:  # noqa: BLE001  # it is the outcome of this append only
+        return _failed(error)
     return pb.AppendOutcome(response=_answered(submitted.admission, answer))
+
+
+def _failed(error: Exception) -> pb.AppendOutcome:
+    if isinstance(error, AppError):
+        return pb.AppendOutcome(error=pack_error(error))
+    log.error("ingest.append_failed", exc_info=error)
+    return pb.AppendOutcome(error=types_pb2.ErrorDetail(kind="internal"))
 
 
 def _person(scope: str) -> Principal:

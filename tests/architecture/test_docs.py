@@ -172,6 +172,17 @@ def test_names_of_telemetry_exist(page: Path) -> None:
     }
 
 
+def test_manifests_and_rules_use_names_that_exist() -> None:
+    unknown = {
+        f"{path}: {name}"
+        for path in files()
+        if path.suffix in {".yaml", ".yml", ".json"} and path.parts[0] in {"deploy", "k8s"}
+        for name in re.findall(r"\btimeloom_[a-z_]+\b", text(path))
+        if name not in underscored()
+    }
+    assert not unknown
+
+
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if "runbooks" in page.parts or page.stem.startswith("debug-")],

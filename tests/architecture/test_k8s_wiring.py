@@ -80,7 +80,7 @@ def test_values_are_such_as_the_settings_take(built: Cluster, service: str) -> N
         for name, value in values.items()
         if name not in STANDARD
     }
-    settings.model_validate(given)
+    assert settings.model_validate(given).nats_user == service
 
 
 def test_what_is_secret_comes_from_a_secret_and_nothing_else_does(

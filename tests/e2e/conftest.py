@@ -25,6 +25,13 @@ def suite(tmp_path_factory: pytest.TempPathFactory, traces: OtlpReceiver) -> Ite
     environment |= {
         "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
         "GATEWAY_SIGN_INS_PER_MINUTE_PER_ADDRESS": "10000",
+        "GATEWAY_BAD_CREDENTIALS_PER_MINUTE": "10000",
+        # Hundreds of people register here.
+        "GATEWAY_PASSWORD_PASSES": "1",
+        "GATEWAY_PASSWORD_MEMORY_KIB": "1024",
+        # Leaving counts sooner, so that tests need not wait for it.
+        "REALTIME_LEAVE_SECONDS": "2",
+        "REALTIME_REAP_SECONDS": "0.25",
     }
     with Suite(tmp_path_factory.mktemp("e2e") / "data", environment=environment) as running:
         yield running

@@ -50,7 +50,7 @@ def signed(suite: Suite, claims: Claims) -> str:
 
 
 def unsigned(claims: Claims) -> str:
-    return jwt.encode(claims, None, algorithm="none")
+    return jwt.encode(claims, "", algorithm="none")
 
 
 def signed_with_the_public_key(suite: Suite, claims: Claims) -> str:

@@ -360,7 +360,7 @@ async def test_a_header_of_nonsense_is_no_server_error(eve: Person) -> None:
         {"Content-Encoding": "gzip"},
     )
     for headers in strange:
-        raw = {name: value.encode("latin-1") for name, value in headers.items()}
+        raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
         reply = await eve.client.post("/v1/events", json=batch(events=[]), headers=raw)
         assert reply.status_code in {401, 422}, f"{headers}: {reply.status_code} {reply.text}"
 

@@ -17,7 +17,7 @@ from chassis.errors import Invalid
 from chassis.identity import Principal
 from protos.ingest.v1.ingest_pb2 import StoredEvent
 from services.gateway.activitywatch_events import is_incognito, shown_bucket, shown_event
-from services.gateway.http.activitywatch_access import ActivityWatch, array
+from services.gateway.http.activitywatch_access import BULK_SECONDS, ActivityWatch, array
 from services.gateway.http.request import StrictRequest
 from services.gateway.payloads.activitywatch import (
     BucketBody,
@@ -165,7 +165,7 @@ async def insert_events(
     async def work(by: Principal) -> dict[int, str]:
         return await aw.events.insert(by, bucket, events)
 
-    wrong = await aw.write(request, work)
+    wrong = await aw.write(request, work, try_seconds=BULK_SECONDS)
     if wrong and len(wrong) == len(events):
         raise Invalid(next(iter(wrong.values())))
     rejected = [{"index": index, "message": message} for index, message in wrong.items()]

@@ -16,7 +16,7 @@ from services.gateway import problems
 from services.gateway.activitywatch import Events
 from services.gateway.auth import Authenticator
 from services.gateway.buckets import Buckets
-from services.gateway.hold import Holder
+from services.gateway.hold import TRY_SECONDS, Holder
 from services.gateway.http.provide import identify
 from services.gateway.http.request import StrictRequest
 from services.gateway.rate_limit import RateLimits
@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 # A client that waits for an answer longer than this has usually given up.
 PATIENCE_SECONDS: Final = 30.0
+# For what may be thousands of events.
+BULK_SECONDS: Final = 300.0
 # The browser extensions of ActivityWatch; ours is none of theirs, so pages need GATEWAY_CORS_ORIGINS.
 EXTENSIONS: Final = re.compile(
     r"moz-extension://[0-9a-f-]{36}|chrome-extension://nglaklhklhcoonedhgnpgddginnjdadi"
@@ -64,10 +66,11 @@ class ActivityWatch:
         work: Callable[[Principal], Awaitable[Result]],
         *,
         as_long_as_it_takes: bool = False,
+        try_seconds: float = TRY_SECONDS,
     ) -> Result:
         """What `work` returns for whoever asks; held while something is away (hold.py).
 
-        The body of the request was read, and `work` may be repeated.
+        The body of the request was read. `work` may be repeated, and is after `try_seconds`.
         """
 
         async def attempt() -> Result:
@@ -77,6 +80,7 @@ class ActivityWatch:
             attempt,
             receive=request.receive,
             patience_seconds=None if as_long_as_it_takes else PATIENCE_SECONDS,
+            try_seconds=try_seconds,
         )
 
     async def _identify(self, request: StrictRequest, scope: str) -> Principal:
@@ -145,7 +149,6 @@ def letting_extensions_in(app: ASGIApp) -> ASGIApp:
     return call
 
 
-@route(PATHS, http_method=[HttpMethod.OPTIONS], include_in_schema=False, sync_to_thread=False)
 def preflight(request: StrictRequest) -> Response[None]:
     """Answers what browsers ask before they let an extension call."""
     headers = {}
@@ -171,9 +174,14 @@ def unknown(request: StrictRequest) -> None:
 
 def router(handlers: Sequence[HTTPRouteHandler]) -> Router:
     """The dialect with its own errors."""
+    paths = sorted({path for handler in handlers for path in handler.paths} | set(PATHS))
+    ask = route(
+        paths, http_method=[HttpMethod.OPTIONS], include_in_schema=False, sync_to_thread=False
+    )
     return Router(
         path="/api/0",
-        route_handlers=[*handlers, preflight, unknown],
+        # First, or Litestar's own answer would already be there.
+        route_handlers=[ask(preflight), *handlers, unknown],
         exception_handlers={Exception: respond},
         middleware=[letting_extensions_in],
         tags=["activitywatch"],

@@ -16,7 +16,7 @@ from chassis.identity import Principal
 from protos.ingest.v1.ingest_pb2 import Bucket
 from services.gateway.activitywatch_events import exported_event, shown_bucket
 from services.gateway.buckets import place_of
-from services.gateway.http.activitywatch_access import ActivityWatch, elements
+from services.gateway.http.activitywatch_access import BULK_SECONDS, ActivityWatch, elements
 from services.gateway.http.request import StrictRequest
 from services.gateway.payloads.activitywatch import (
     BucketBody,
@@ -91,7 +91,7 @@ async def import_buckets(
                 rejected[name] = count
         return rejected
 
-    rejected = await aw.write(request, work)
+    rejected = await aw.write(request, work, try_seconds=BULK_SECONDS)
     return {"message": "Some events were rejected", "rejected": rejected} if rejected else None
 
 

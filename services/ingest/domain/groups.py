@@ -37,10 +37,6 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
         """What the caller's event ids are unique in."""
         return self.org_id.bytes + self.device_id.bytes
 
-    def key(self, index: int) -> Key:
-        """Identity of the event at `index`."""
-        return Key(self.scope + self.columns.ids[index])
-
 
 class Claim(NamedTuple):
     """The first report in a group of an id that a client chose, and the start it gave."""
@@ -99,14 +95,16 @@ def plan(appends: Sequence[Append], starts: Mapping[Key, int]) -> Plan:
     for numbers in repeating:
         longest: dict[bytes, tuple[int, int, int]] = {}
         for number in numbers:
-            columns = appends[number].columns
+            ids, ends = appends[number].columns.ids, appends[number].columns.claims
             for index in in_place[number]:
-                claim = columns.claims[index]
-                known = longest.get(columns.ids[index])
-                if known is None or claim > known[0]:
-                    longest[columns.ids[index]] = (claim, number, index)
-        for number in numbers:
-            contenders[number] = sorted(i for _, owner, i in longest.values() if owner == number)
+                known = longest.get(ids[index])
+                if known is None or ends[index] > known[0]:
+                    longest[ids[index]] = (ends[index], number, index)
+        kept: dict[int, list[int]] = {number: [] for number in numbers}
+        for _, number, index in longest.values():
+            kept[number].append(index)
+        for number, indexes in kept.items():
+            contenders[number] = sorted(indexes)
     return Plan(appends, in_place, contenders, repeating)
 
 
@@ -125,7 +123,7 @@ def _repeating(appends: Sequence[Append], in_place: Sequence[Sequence[int]]) -> 
         by_device.setdefault(append.scope, []).append(number)
     found = []
     for numbers in by_device.values():
-        ids = [appends[number].columns.take(in_place[number]).ids for number in numbers]
+        ids = [[appends[number].columns.ids[i] for i in in_place[number]] for number in numbers]
         if len(set(chain.from_iterable(ids))) < sum(map(len, ids)):
             found.append(numbers)
     return found
@@ -135,17 +133,16 @@ def settle(plan: Plan, changes: Changes | None) -> Outcome:
     """The answers, once the store has said what changed; None says that every contender is new."""
     changed: list[Sequence[int]] = list(plan.contenders)
     if changes is not None:
-        changed = [
-            [index for index in indexes if append.key(index) in changes]
-            for append, indexes in zip(plan.appends, plan.contenders, strict=True)
-        ]
+        pairs = zip(plan.appends, plan.contenders, strict=True)
+        changed = [_changed(append, indexes, changes) for append, indexes in pairs]
     accepted = [len(indexes) for indexes in changed]
     for numbers in plan.repeating:
         ends: dict[Key, int | None] = {}
         for number in numbers:
             append = plan.appends[number]
+            scope, ids, claimed = append.scope, append.columns.ids, append.columns.claims
             accepted[number] = sum(
-                _is_progress(append.key(index), append.columns.claims[index], ends, changes)
+                _is_progress(Key(scope + ids[index]), claimed[index], ends, changes)
                 for index in plan.in_place[number]
             )
     answers = [
@@ -153,6 +150,11 @@ def settle(plan: Plan, changes: Changes | None) -> Outcome:
         for append, count in zip(plan.appends, accepted, strict=True)
     ]
     return Outcome(answers, changed)
+
+
+def _changed(append: Append, indexes: Sequence[int], changes: Changes) -> list[int]:
+    scope, ids = append.scope, append.columns.ids
+    return [index for index in indexes if Key(scope + ids[index]) in changes]
 
 
 def _is_progress(

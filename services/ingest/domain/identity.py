@@ -16,6 +16,8 @@ from services.ingest.domain.columns import ACTIVE, IDLE, POINT, Texts
 # UUIDv5 namespaces (RFC 9562 §5.5). Fixed forever: another one makes every event new.
 CONTENT_NAMESPACE: Final = UUID("6f0c5a2e-38b1-5d0f-9a44-71c1f6f0c9b3")
 CLIENT_NAMESPACE: Final = UUID("c2b7d7d4-04f5-5b8e-8a5e-2f1de0a97c16")
+_CONTENT: Final = CONTENT_NAMESPACE.bytes
+_CLIENT: Final = CLIENT_NAMESPACE.bytes
 _STATE: Final = ACTIVE | IDLE | POINT
 _MILLISECOND_US: Final = 1000
 # Byte 6 carries the version and byte 8 the variant.
@@ -38,7 +40,7 @@ def content_ids(
 
     No text holds NUL, so fields joined by it can't be mistaken for one another.
     """
-    prefix = CONTENT_NAMESPACE.bytes + source.encode() + b"\0"
+    prefix = _CONTENT + source.encode() + b"\0"
     names = map(
         "\0".join,
         zip(
@@ -62,7 +64,7 @@ def chosen_id(text: str) -> tuple[bytes, bool]:
         # fromhex skips white space, so the length is not certain yet.
         if len(given) == 16:
             return given, True
-    return _version_5(CLIENT_NAMESPACE.bytes + text.encode()), False
+    return _version_5(_CLIENT + text.encode()), False
 
 
 def identify(

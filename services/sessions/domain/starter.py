@@ -41,7 +41,7 @@ _DOMAINS = {
         |remix.ethereum.org|platform.claude.com|platform.openai.com|claude.ai|chatgpt.com
         |gemini.google.com|grok.com|v0.app|lovable.dev|replit.com|codesandbox.io|stackblitz.com
         |vercel.com|netlify.com|console.aws.amazon.com|*.console.aws.amazon.com
-        |console.cloud.google.com|portal.azure.com|hub.docker.com|pypi.org|npmjs.com|crates.io
+        |console.cloud.google.com|portal.azure.com|hub.docker.com|npmjs.com|crates.io
         |sentry.io|*.sentry.io|grafana.com""",
     "design": """
         figma.com|*.figma.site|canva.com|vectorizer.ai|imgupscaler.ai|imgupscaler.com|dribbble.com

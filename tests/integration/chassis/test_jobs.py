@@ -57,7 +57,13 @@ def working(bus: Bus, streams: None, make_outbox: MakeOutbox, running: Running) 
 
 
 async def dispatch(
-    bus: Bus, job: str, *, args: str = "", run_id: str = "run-1", seconds: float = 30.0
+    bus: Bus,
+    job: str,
+    *,
+    args: str = "",
+    run_id: str = "run-1",
+    seconds: float = 30.0,
+    max_runtime: float = 0.0,
 ) -> None:
     item = WorkItem(
         run_id=run_id,
@@ -67,7 +73,8 @@ async def dispatch(
         scheduled_for_us=1_768_790_100 * MICROSECONDS,
         deadline_us=CLOCK.now_us() + round(seconds * MICROSECONDS),
         args_json=args,
-        org_id="",
+        org_id="org-1",
+        max_runtime_us=round(max_runtime * MICROSECONDS),
     )
     message = OutMessage(
         f"work.v1.sample.{job}", item.SerializeToString(), f"{run_id}:{item.attempt}", {}
@@ -97,10 +104,11 @@ async def test_a_run_is_done_and_reported_with_its_result(bus: Bus, working: Wor
     async with working({"sweep": sweep}):
         await dispatch(bus, "sweep", args='{"days": 7}')
         await eventually(lambda: reported(bus, "started", "succeeded"))
-    assert runs == [JobRun("run-1", 1_768_790_100 * MICROSECONDS, {"days": 7}, "")]
+    assert runs == [JobRun("run-1", 1_768_790_100 * MICROSECONDS, {"days": 7}, "org-1")]
     started, succeeded = await reports(bus)
     assert succeeded.result_json == '{"swept":3}'
     assert (succeeded.run_id, succeeded.attempt, succeeded.lease_token) == ("run-1", 1, 7)
+    assert started.org_id == succeeded.org_id == "org-1"
     assert started.worker == succeeded.worker != ""
     assert started.at_us <= succeeded.at_us
 
@@ -167,7 +175,10 @@ async def test_an_unknown_job_and_arguments_that_are_no_object_are_reported(
     assert second.error_kind == "ValidationError"
 
 
-async def test_a_run_ends_at_its_deadline(bus: Bus, working: Working) -> None:
+@pytest.mark.parametrize(("seconds", "max_runtime"), [(1.0, 0.0), (30.0, 0.3)])
+async def test_a_run_ends_at_its_deadline_or_when_it_took_too_long(
+    bus: Bus, working: Working, seconds: float, max_runtime: float
+) -> None:
     ended = asyncio.Event()
 
     async def hang(run: JobRun) -> dict[str, object]:
@@ -178,7 +189,7 @@ async def test_a_run_ends_at_its_deadline(bus: Bus, working: Working) -> None:
         return {}
 
     async with working({"hang": hang}):
-        await dispatch(bus, "hang", seconds=1.0)
+        await dispatch(bus, "hang", seconds=seconds, max_runtime=max_runtime)
         await eventually(lambda: reported(bus, "started", "failed"), within=10)
     assert ended.is_set()
     assert (await reports(bus))[-1].error_kind == "TimeoutError"

@@ -1,66 +1,25 @@
-"""ActivityWatch's interface through the real gateway and ingest, with the real aw-client."""
+"""ActivityWatch's interface through the real gateway and the real ingest."""
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
-from aw_client import ActivityWatchClient
-from aw_core.models import Event
 
-from deploy.embedded.ports import pick
-from services.ingest.app import build as build_ingest
-from tests.integration.gateway.conftest import Person, clean_streams, running
-from tests.integration.gateway.neighbours import (
-    Neighbourhood,
-    ingest_settings,
-    neighbourhood,
-    process,
-)
-from tests.support.eventually import eventually
+from tests.integration.gateway.conftest import Person
+from tests.integration.gateway.neighbours import Neighbourhood, neighbourhood
+from tests.integration.gateway.watchers import NOW, WINDOW, Agent, at
 from tests.support.servers import Stores
 
 pytestmark = [pytest.mark.integration, pytest.mark.asyncio(loop_scope="module")]
-
-NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-WINDOW = {"client": "c", "hostname": "vm", "type": "currentwindow"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(servers: Stores, tracing: None) -> AsyncIterator[Neighbourhood]:
     async with neighbourhood(servers) as started:
         yield started
-
-
-class Agent:
-    """Speaks HTTP as somebody's watcher."""
-
-    def __init__(self, http: httpx.AsyncClient, key: str) -> None:
-        self.http = http
-        self.key = key
-
-    async def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        basic = base64.b64encode(f"org:{self.key}".encode()).decode()
-        headers = {"authorization": f"Basic {basic}"} | more.pop("headers", {})
-        return await self.http.request(method, f"/api/0{path}", headers=headers, **more)
-
-    async def beat(
-        self, bucket: str, seconds: float, data: dict[str, Any], *, pulse: float = 5, **more: Any
-    ) -> httpx.Response:
-        body = {"timestamp": at(seconds), "duration": 0, "data": data} | more
-        path = f"/buckets/{bucket}/heartbeat?pulsetime={pulse}"
-        return await self.ask("POST", path, json=body)
-
-
-def at(seconds: float) -> str:
-    """An instant of the test as clients write it."""
-    return (NOW + timedelta(seconds=seconds)).isoformat()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -340,115 +299,3 @@ async def test_the_extensions_of_browsers_may_call_and_pages_may_not(
         assert reply.headers["access-control-allow-origin"] == extension, path
     page = await agent.ask("GET", "/buckets", headers={"origin": "https://example.com"})
     assert "access-control-allow-origin" not in page.headers
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where aw-client keeps its configuration, queue and locks."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("CONFIG", "DATA", "CACHE", "STATE"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
-    return tmp_path
-
-
-@contextmanager
-def aw_client(listen: str, key: str) -> Iterator[ActivityWatchClient]:
-    """An unmodified client, its key in the host name, with its queue running."""
-    host, _, port = listen.partition(":")
-    client = ActivityWatchClient("aw-watcher-test", host=f"org:{key}@{host}", port=port)
-    client.client_hostname = "laptop"
-    try:
-        yield client
-    finally:
-        if client.request_queue.is_alive():
-            client.disconnect()
-
-
-def watch(client: ActivityWatchClient, count: int) -> None:
-    """A window watcher and an AFK watcher, `count` changes of window."""
-    client.create_bucket("aw-watcher-window_laptop", "currentwindow", queued=True)
-    client.create_bucket("aw-watcher-afk_laptop", "afkstatus", queued=True)
-    for n in range(count + 1):
-        start = NOW + timedelta(seconds=20 * n)
-        for part in (0, 10):
-            window = Event(
-                timestamp=start + timedelta(seconds=part), data={"app": f"app {n}", "title": "t"}
-            )
-            client.heartbeat("aw-watcher-window_laptop", window, pulsetime=15, queued=True)
-        afk = Event(timestamp=start, duration=20, data={"status": "not-afk"})
-        client.heartbeat(
-            "aw-watcher-afk_laptop", afk, pulsetime=185, queued=True, commit_interval=0.1
-        )
-
-
-async def test_the_unmodified_client_works_from_one_end_to_the_other(
-    town: Neighbourhood, ada: Person, home: Path
-) -> None:
-    key = await town.gateway.key(ada, "read", "events:write")
-    with aw_client(town.gateway.settings.listen, key) as client:
-        info = await asyncio.to_thread(client.get_info)
-        assert info["testing"] is False
-        watch(client, 10)
-        client.connect()
-
-        async def arrived() -> bool:
-            found = await asyncio.to_thread(client.get_buckets)
-            if len(found) < 2:
-                return False
-            return bool(
-                await asyncio.to_thread(client.get_eventcount, "aw-watcher-window_laptop") >= 10
-            )
-
-        await eventually(arrived, within=20)
-        events = await asyncio.to_thread(client.get_events, "aw-watcher-window_laptop")
-        assert [event.data["app"] for event in events] == [f"app {n}" for n in reversed(range(10))]
-        assert {event.duration for event in events} == {timedelta(seconds=10)}
-        one = await asyncio.to_thread(client.get_event, "aw-watcher-window_laptop", events[0].id)
-        assert one == events[0]
-        await asyncio.to_thread(
-            client.insert_event, "aw-watcher-window_laptop", Event(timestamp=NOW, data={"x": 1})
-        )
-        await asyncio.to_thread(client.delete_event, "aw-watcher-window_laptop", events[0].id)
-        exported = await asyncio.to_thread(client.export_bucket, "aw-watcher-window_laptop")
-        assert len(exported["buckets"]["aw-watcher-window_laptop"]["events"]) == 10
-        await asyncio.to_thread(client.delete_bucket, "aw-watcher-window_laptop", force=True)
-        assert list(await asyncio.to_thread(client.get_buckets)) == ["aw-watcher-afk_laptop"]
-
-
-async def test_the_client_loses_nothing_while_ingest_is_away(
-    servers: Stores, tracing: None, home: Path
-) -> None:
-    await clean_streams(servers)
-    own, events = await servers.create_database("gateway"), await servers.create_database("ingest")
-    (port,) = pick(1)
-    async with running(servers, own.dsn, ingest_target=f"127.0.0.1:{port}") as gateway:
-        ada = await gateway.register()
-        key = await gateway.key(ada, "read", "events:write")
-        settings = ingest_settings(servers, events.dsn, port)
-        with aw_client(gateway.settings.listen, key) as client:
-            watch(client, 5)
-            async with process(build_ingest, settings):
-                client.connect()
-                agent = Agent(gateway.http, key)
-                await eventually(lambda: count_of(agent, 5), within=20)
-            # Queued while ingest is down: each is held until it is back.
-            watch_again(client)
-            held = asyncio.create_task(agent.beat("own_laptop", 0, {"app": "patient"}))
-            await asyncio.sleep(3)
-            assert not held.done()
-            async with process(build_ingest, settings):
-                assert (await held).status_code == 200
-                await eventually(lambda: count_of(agent, 8), within=20)
-    await servers.drop_database(own)
-    await servers.drop_database(events)
-
-
-def watch_again(client: ActivityWatchClient) -> None:
-    for n in range(4):
-        window = Event(timestamp=NOW + timedelta(seconds=1000 + 20 * n), data={"app": f"late {n}"})
-        client.heartbeat("aw-watcher-window_laptop", window, pulsetime=15, queued=True)
-
-
-async def count_of(agent: Agent, expected: int) -> bool:
-    reply = await agent.ask("GET", "/buckets/aw-watcher-window_laptop/events/count")
-    return reply.text == str(expected)

@@ -23,9 +23,9 @@ from chassis.subscription import Delivery
 from protos.common.v1.types_pb2 import ActivityColumns, PageRequest, TimeRange
 from protos.ingest.v1 import ingest_pb2 as pb
 from protos.ingest.v1.announcements_pb2 import ActivityRecorded
-from services.ingest.appends import Appends
-from services.ingest.beats import Beats
-from services.ingest.commits import GroupCommit
+from services.ingest.commits.appends import Appends
+from services.ingest.commits.group import GroupCommit
+from services.ingest.commits.heartbeats import Beats
 from services.ingest.consumers import Consumers
 from services.ingest.domain.groups import Answer, Append
 from services.ingest.domain.heartbeats import Beat, Heard

@@ -10,6 +10,7 @@ from chassis import health
 from chassis.errors import Unavailable
 from chassis.health import HealthServer, Probe, is_ready
 from deploy.embedded import ports
+from tests.support.eventually import eventually
 
 
 class Dependency:
@@ -59,6 +60,7 @@ async def test_a_process_is_not_ready_before_it_started_nor_while_it_drains(prob
         (Unavailable("The database did not answer."), "The database did not answer."),
         (ConnectionRefusedError(), "ConnectionRefusedError"),
         (TimeoutError(), "no answer in time"),
+        (KeyError("pool"), "'pool'"),
     ],
 )
 async def test_a_dependency_that_is_away_is_named_with_its_reason(
@@ -108,3 +110,28 @@ async def test_the_server_answers_and_says_503_with_the_reason(
     assert metrics.status_code == 200
     assert "process_" in metrics.text or "python_" in metrics.text
     assert (await client.get("/elsewhere")).status_code == 404
+
+
+class Gauge:
+    """Remembers the last value of each dependency."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+
+    def set(self, value: int, attributes: dict[str, str]) -> None:
+        self.values[attributes["timeloom.dependency"]] = value
+
+
+async def test_readiness_is_measured_although_nobody_asks(
+    probe: Probe, store: Dependency, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gauge = Gauge()
+    monkeypatch.setattr(health, "_ready", gauge)
+    monkeypatch.setattr(health, "WATCH_SECONDS", 0.01)
+    stopping = asyncio.Event()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(probe.watch(stopping))
+        await eventually(lambda: gauge.values == {"process": 1, "postgres": 1})
+        store.error = Unavailable()
+        await eventually(lambda: gauge.values == {"process": 1, "postgres": 0})
+        stopping.set()

@@ -10,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chassis import rpc, telemetry
 from chassis.clock import SystemClock
@@ -27,7 +29,7 @@ from chassis.identity import InternalSigner, InternalVerifier, Principal, curren
 from chassis.ids import new_id
 from chassis.rpc import RpcServer, call, channel
 from chassis.settings import GrpcSettings
-from protos.common.v1.types_pb2 import PageInfo, PageRequest
+from protos.common.v1.types_pb2 import ErrorDetail, PageInfo, PageRequest
 from tests.support.eventually import eventually
 
 CLOCK = SystemClock()
@@ -157,6 +159,33 @@ async def test_an_error_with_thousands_of_violations_still_arrives(
     kept = raised.value.violations
     assert 20 < len(kept) < 5000
     assert kept == tuple(violations[: len(kept)])
+
+
+@given(
+    kind=st.sampled_from(sorted(KINDS)),
+    message=st.text(min_size=1, max_size=2000),
+    violations=st.lists(st.tuples(st.text(max_size=300), st.text(max_size=300)), max_size=40),
+    seconds=st.floats(min_value=0, max_value=1e6),
+)
+def test_what_crosses_the_wire_fits_and_is_never_changed_only_shortened(
+    kind: str, message: str, violations: list[tuple[str, str]], seconds: float
+) -> None:
+    error = KINDS[kind](
+        message,
+        violations=[Violation(*one) for one in violations],
+        retry_after_seconds=seconds,
+    )
+    packed = rpc.pack_error(error)
+    assert packed.ByteSize() <= rpc.MAX_DETAIL_BYTES
+    unpacked = rpc.unpack_error(ErrorDetail.FromString(packed.SerializeToString()))
+    assert type(unpacked) is KINDS[kind]
+    assert message.startswith(str(unpacked))
+    assert unpacked.violations == error.violations[: len(unpacked.violations)]
+    assert unpacked.retry_after_seconds == seconds
+
+
+def test_a_kind_that_only_a_newer_version_knows_is_none_of_ours() -> None:
+    assert rpc.unpack_error(ErrorDetail(kind="sideways", message="?")) is None
 
 
 async def test_a_bug_shows_as_internal_without_any_detail(echo: Echo, method: Method) -> None:

@@ -109,7 +109,9 @@ def test_compose_reads_only_secrets_that_are_made(compose: dict[str, Any]) -> No
         re.findall(r"[A-Z_]+_PASSWORD|POSTGRES_PASSWORD", (DEPLOY / "secrets.sh").read_text())
     )
     read = set(re.findall(r"(?<!\$)\$\{([A-Z_]+_PASSWORD)", (DEPLOY / "compose.yaml").read_text()))
-    assert read == made
+    # Nodes of a NATS cluster know each other by the last one; compose has one node.
+    assert made - read == {"NATS_ROUTE_PASSWORD"}
+    assert read <= made
 
 
 def test_nats_knows_every_service_and_the_operator() -> None:

@@ -19,7 +19,9 @@ from services.gateway.connection import MAX_STRIKES
 from services.gateway.hub import MAX_CONNECTIONS_PER_USER, WRITE_SECONDS, Hub
 from services.gateway.leases import Leases
 from services.gateway.payloads.live import REVOKED
+from services.gateway.rate_limit import RateLimits
 from services.gateway.seat import Seat
+from services.gateway.settings import Settings
 from services.gateway.tickets import Tickets
 from services.gateway.tokens import BadCredential
 from services.gateway.websocket import LiveSocket
@@ -140,6 +142,7 @@ class Stage:
             authenticator=cast("Authenticator", self.doors),
             tickets=cast("Tickets", self.doors),
             leases=self.leases,
+            limits=RateLimits(Settings(bad_credentials_per_minute=5), clock),
             clock=clock,
             part_seconds=0.05,
         )
@@ -199,6 +202,11 @@ async def test_without_a_good_credential_the_handshake_is_a_problem_with_status_
         assert (b"content-type", b"application/problem+json") in start["headers"]
         problem = msgspec.json.decode(body["body"])
         assert problem["type"] == "urn:timeloom:problem:unauthenticated"
+
+
+async def test_who_guesses_is_slowed_down(stage: Stage) -> None:
+    statuses = [(await stage.connect("guess")).sent[0]["status"] for _ in range(7)]
+    assert statuses == [401] * 5 + [429] * 2
 
 
 async def test_what_is_wrong_before_the_handshake_has_its_status(stage: Stage) -> None:

@@ -32,7 +32,10 @@ class Store:
         sent = 0
         for append, indexes in zip(appends, plan.contenders, strict=True):
             for index in indexes:
-                key, row = append.key(index), rows(append.columns)[index]
+                key, row = (
+                    Key(append.scope + append.columns.ids[index]),
+                    rows(append.columns)[index],
+                )
                 claim = append.columns.claims[index]
                 known = self.events.get((key, row[1]))
                 assert key not in changes, "an identity reached the store twice"

@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+import msgspec
+
 from chassis.bus import partition_of
 from protos.ingest.v1.announcements_pb2 import ActivityRecorded
 from services.ingest.domain.columns import REMOVED
@@ -55,7 +57,12 @@ def test_each_organization_and_partition_has_its_own_message():
         f"activity.v1.{partition_of(BEN)}.{ORG}",
         f"activity.v1.{partition_of(ANA)}.{OTHER_ORG}",
     ]
-    assert [len(message.activity) for _, message in messages] == [2, 1, 1]
+    # One entry for each source, however many appends reported it.
+    assert [len(message.activity) for _, message in messages] == [1, 1, 1]
+    assert messages[0][1].activity[0].events.event_id == [
+        *facts[0].columns.ids,
+        *facts[1].columns.ids,
+    ]
     assert [message.org_id for _, message in messages] == [str(ORG), str(ORG), str(OTHER_ORG)]
 
 
@@ -117,3 +124,16 @@ def test_single_events_carry_their_revision_and_tombstones_their_mark():
     assert list(message.activity[0].events.revision) == [0]
     [(_, message)] = announced(*removed(ORG, ANA, [event, event]))
     assert list(message.activity[0].events.flags) == [1 | REMOVED] * 2
+
+
+def test_entries_of_one_source_are_merged_with_their_revisions():
+    columns = admitted(report(0, app="Code")).columns
+    event = single(columns, device_id=DEVICE, source=SOURCE, received_us=NOW)
+    replaced = msgspec.structs.replace(event, revision=3)
+    facts = [recorded(report(9), report(10)), kept(ORG, ANA, replaced), recorded(report(5))]
+    [(_, message)] = announced(*facts, recorded(report(0), source="other"))
+    assert [activity.source for activity in message.activity] == [SOURCE, "other"]
+    events = message.activity[0].events
+    assert list(events.revision) == [0, 0, 3, 0]
+    assert list(events.app) == ["", "", "Code", ""]
+    assert len(events.start_us) == len(events.flags) == len(events.duration_us) == 4

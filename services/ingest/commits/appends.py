@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chassis.outbox import Outbox
-from services.ingest.commits import Load
+from services.ingest.commits.group import Load
 from services.ingest.domain import groups
 from services.ingest.domain.groups import Answer, Append
 from services.ingest.publishers import Recorded, announce

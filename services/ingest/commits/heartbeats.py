@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from chassis.outbox import Outbox, Transaction
-from services.ingest.commits import Load
+from services.ingest.commits.group import Load
 from services.ingest.domain import groups
 from services.ingest.domain.events import Event, columns_of
 from services.ingest.domain.groups import Append
