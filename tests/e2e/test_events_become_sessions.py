@@ -96,7 +96,7 @@ async def test_days_are_local_and_follow_a_change_of_zone(
     before = (NOON - timedelta(days=1)).date().isoformat()
 
     async def on_the_day_before() -> bool:
-        return (await ana.ok("GET", f"/v1/days/{before}"))["active_seconds"] == 1800
+        return bool((await ana.ok("GET", f"/v1/days/{before}"))["active_seconds"] == 1800)
 
     await eventually(on_the_day_before, within=20)
     # Moving now changes tomorrow, not yesterday.

@@ -88,7 +88,9 @@ class Person:
 
     async def active_seconds(self) -> float:
         """The sum of all active sessions."""
-        return float(sum(s["active_seconds"] for s in await self.sessions() if s["kind"] == "active"))
+        return float(
+            sum(s["active_seconds"] for s in await self.sessions() if s["kind"] == "active")
+        )
 
     @asynccontextmanager
     async def live(self, channel: str = "me", since: str | None = None) -> AsyncIterator["Live"]:

@@ -12,7 +12,7 @@ from litestar.params import FromQuery, HeaderParameter, QueryParameter
 from chassis.errors import Invalid
 from services.gateway.auth import Authenticator, Caller
 from services.gateway.event_stream import EventStream
-from services.gateway.http.provide import identify
+from services.gateway.http.provide import address_of, identify
 from services.gateway.http.request import StrictRequest
 from services.gateway.hub import Hub
 from services.gateway.leases import Leases
@@ -20,6 +20,7 @@ from services.gateway.payloads.live import Position, parse_position
 from services.gateway.payloads.times import instant
 from services.gateway.rate_limit import RateLimits
 from services.gateway.tickets import Tickets
+from services.gateway.tokens import BadCredential
 
 # No stream was ever that: it makes the answer say that something may be missing.
 UNKNOWN: Final = Position("unknown", 0)
@@ -75,13 +76,25 @@ async def stream(
     `data` is a frame of the live protocol (docs/asyncapi.yaml), `id` its position.
     """
     if ticket:
-        caller = await tickets.redeem(ticket)
+        caller = await _bearer(request, ticket, tickets, limits)
     else:
         caller = await identify(request, authenticator, limits)
     caller.principal.require_scope("read")
     events = EventStream(hub=hub, leases=leases, caller=caller)
     await events.open(channel, _position(since, last_event_id))
     return events
+
+
+async def _bearer(
+    request: StrictRequest, ticket: str, tickets: Tickets, limits: RateLimits
+) -> Caller:
+    try:
+        caller = await tickets.redeem(ticket)
+    except BadCredential:
+        limits.refused(address_of(request))
+        raise
+    limits.request(caller)
+    return caller
 
 
 def _position(since: str | None, last_event_id: str | None) -> Position | None:
