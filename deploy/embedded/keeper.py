@@ -129,7 +129,7 @@ class Keeper:
 
     async def _watch_readiness(self, child: Child) -> None:
         # Polling a server over the network: it cannot set an event here.
-        while not await self._is_ready():  # noqa: ASYNC110
+        while not await self._is_ready():  # noqa: ASYNC110  # as said above
             await asyncio.sleep(self._poll_seconds)
         # Somebody else's server may have answered on the port while ours was dying.
         if child.alive:

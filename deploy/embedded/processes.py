@@ -58,7 +58,7 @@ async def end(pid: int, signal: Signals, seconds: float = END_SECONDS) -> bool:
         try:
             async with asyncio.timeout(seconds):
                 # It is not our child, so nothing tells us when it ends.
-                while is_the_one(pid, birth):  # noqa: ASYNC110
+                while is_the_one(pid, birth):  # noqa: ASYNC110  # as said above
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
             os.kill(pid, SIGKILL)

@@ -81,7 +81,7 @@ CREATE TABLE replicas (
 -- more than `days_kept` before today; how many changed. Rows that fell into the default partition
 -- are moved, or deleted when they are as old.
 CREATE FUNCTION keep_day_partitions(parent text, key text, days_ahead int, days_kept int)
-RETURNS int LANGUAGE plpgsql SET timezone = 'UTC' AS $$
+RETURNS int LANGUAGE plpgsql SET timezone = 'UTC' SET lock_timeout = '2s' AS $$
 DECLARE
   today   date := current_date;
   day     date;
@@ -93,6 +93,10 @@ BEGIN
     day := today + i;
     part := parent || '_' || to_char(day, 'YYYYMMDD');
     IF to_regclass(part) IS NULL THEN
+      -- Nobody may be on the way into the default partition: such a row would make the attachment
+      -- fail. Another replica may have made the partition while this one waited.
+      EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent);
+      CONTINUE WHEN to_regclass(part) IS NOT NULL;
       EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', part, parent);
       EXECUTE format(
         'WITH moved AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *)
