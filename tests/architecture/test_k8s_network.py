@@ -4,7 +4,7 @@ import pytest
 
 from tests.architecture.sources import KEEPERS, SERVICES
 from tests.support.manifests import Cluster, cluster, main_container, matches, ports
-from tools.k8s import TARGETS
+from tools.k8s import TARGETS, title
 
 GRPC, HEALTH, HTTP = 9090, 9091, 8080
 MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
@@ -59,6 +59,8 @@ def test_calls_are_let_through_at_both_ends_and_nothing_else_is(built: Cluster) 
 def test_nobody_may_do_what_no_policy_says(built: Cluster) -> None:
     everything = built.get("NetworkPolicy", "deny-all")["spec"]
     assert everything == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for policy in built.of("NetworkPolicy"):
+        assert built.selected(policy["spec"]["podSelector"]), f"{title(policy)} is about nobody"
     own_policies = {name for name in built.workloads() if name in built.names("NetworkPolicy")}
     assert own_policies == set(built.workloads()) - built.names("Job")
 

@@ -238,9 +238,8 @@ def test_postgresql_reads_the_files_of_deploy() -> None:
 
 
 def test_whatever_a_pod_refers_to_is_there(built: Cluster) -> None:
-    for pod in built.pods().values():
-        assert config_maps(pod) <= built.names("ConfigMap")
-        assert pod["spec"]["serviceAccountName"] in built.names("ServiceAccount")
+    used = {name for pod in built.pods().values() for name in config_maps(pod)}
+    assert used == built.names("ConfigMap")
     for scaler in built.of("HorizontalPodAutoscaler", "ScaledObject"):
         assert target(scaler) in built.names("Deployment")
     for offer in built.of("Service"):
