@@ -123,9 +123,13 @@ class PresenceKeeper:
             async with asyncio.TaskGroup() as group:
                 for org, (alive, closed) in by_org.items():
                     group.create_task(self._settle(org, alive, closed))
-        except* Unavailable as several:
-            # One is enough to say; a group would be unknown to callers.
-            raise several.exceptions[0] from None
+        except ExceptionGroup as several:
+            # One is enough to say; a group would be unknown to callers. (`except*` would wrap it
+            # again before Python 3.11.4.)
+            away, others = several.split(Unavailable)
+            if away is None or others is not None:
+                raise
+            raise Unavailable(str(away.exceptions[0])) from several
 
     async def _settle(
         self, org_id: UUID, alive: Sequence[Lease] = (), closed: Sequence[Lease] = ()
