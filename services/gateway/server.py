@@ -10,12 +10,14 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from chassis.health import QuietServer
 from chassis.settings import split_listen
 from services.gateway import problems
 from services.gateway.http.openapi import openapi
 from services.gateway.http.request import StrictRequest
+from services.gateway.payloads.decode import Malformed
 from services.gateway.settings import Settings
 
 # Agents post every few seconds; a connection that survives the pause saves them the handshake.
@@ -63,6 +65,25 @@ class _BoundServer(QuietServer):
         await super().startup([*(sockets or ()), self._listener])
 
 
+class _Sockets(WebSocketsSansIOProtocol):
+    """uvicorn gives a handshake that it can't read no answer, and keeps its socket open."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called with what the client sent."""
+        super().data_received(data)
+        if self.conn.handshake_exc is None or self.handshake_initiated:
+            return
+        # Long cookies of other pages on the same host are the usual reason.
+        error = Malformed(f"The handshake can't be read: {self.conn.handshake_exc}.")
+        status, body, _ = problems.encoded(error)
+        head = (
+            f"HTTP/1.1 {status} Bad Request\r\nContent-Type: {problems.MEDIA_TYPE}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
 class HttpServer:
     """uvicorn with httptools and websockets-sansio, the pair that measured best (README)."""
 
@@ -72,7 +93,7 @@ class HttpServer:
         self._config = uvicorn.Config(
             app,
             http="httptools",
-            ws="websockets-sansio",
+            ws=_Sockets,
             # A client that says more than this at once is no client of ours.
             ws_max_size=64 * 1024,
             # Compression would take 64 kB and more for each connection.

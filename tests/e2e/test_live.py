@@ -61,13 +61,12 @@ def own_subject(person: Person) -> str:
     return f"live.v1.{person.org_id}.user.{person.id}"
 
 
-async def work(person: Person, start: float) -> None:
-    """A session of its own, seconds after NOON; returns when it was derived."""
-    await person.send([event(start, 60)])
-    known = len(await person.sessions())
+async def work(person: Person, number: int) -> None:
+    """The n-th session of a person, from 0; returns when it was derived."""
+    await person.send([event(900 * number, 60)])
 
     async def derived() -> bool:
-        return len(await person.sessions()) > known or known > start // 900
+        return len(await person.sessions()) > number
 
     await eventually(derived, within=20)
 
@@ -141,8 +140,8 @@ async def test_an_event_stream_resumes_by_its_last_event_id(eve: Person) -> None
         await eve.send([event(0, 60)])
         await stream.until(is_session)
         last = stream.last_id
-    await work(eve, 900)
-    await work(eve, 1800)
+    await work(eve, 1)
+    await work(eve, 2)
     async with EventStream.open(eve.client, last_id=last) as again:
         await again.until(is_session)
         end = await again.until(is_session)
@@ -327,6 +326,22 @@ async def test_who_says_nothing_sensible_is_sent_away(ada: Person) -> None:
         await live.socket.send("x" * 100_000)
         with pytest.raises(ConnectionClosed):
             await live.until(lambda _: False)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Cookie": "x" * 9_000}, {f"X-Header-{n}": "x" for n in range(200)}],
+    ids=["a long header", "many headers"],
+)
+async def test_a_handshake_that_can_not_be_read_is_answered(
+    suite: Suite, headers: dict[str, str]
+) -> None:
+    address = suite.url.replace("http", "ws", 1) + "/v1/live"
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(address, additional_headers=headers)
+    assert refused.value.response.status_code == 400
+    body = json.loads(refused.value.response.body or b"{}")
+    assert body["type"] == "urn:timeloom:problem:malformed"
 
 
 async def test_a_person_has_twenty_connections(suite: Suite, eve: Person) -> None:

@@ -54,3 +54,8 @@ def wait_until(check: Callable[[], T], *, within: float = 5.0, every: float = PO
             raise AssertionError(f"not true within {within} s: the last answer was {result!r}")
         time.sleep(every)
     return result
+
+
+async def lasting(seconds: float) -> None:
+    """Lets a fault last: the time is what the test is about, and nothing is hoped for meanwhile."""
+    await asyncio.sleep(seconds)
