@@ -14,6 +14,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from chassis.errors import NotFound
+from chassis.identity import Principal
 from protos.ingest.v1.ingest_pb2 import (
     AppendEventsRequest,
     DeleteEventRequest,
@@ -67,11 +68,19 @@ class Intake:
         self._usage = usage
         self._ingest = ingest
 
-    async def take(self, headers: Mapping[str, str], address: str, body: bytes) -> bytes:
-        """Keeps the events of a body; the JSON answer. They are durable when it returns."""
+    async def admit(self, headers: Mapping[str, str], address: str) -> Principal:
+        """Whoever posts, before anything of the body is read.
+
+        Raises:
+            BadCredential, Exhausted: as `admitted`.
+            Forbidden: the credential may not write events.
+        """
         caller = await admitted(headers, address, self._authenticator, self._limits)
-        by = caller.principal
-        by.require_scope("events:write")
+        caller.principal.require_scope("events:write")
+        return caller.principal
+
+    async def take(self, by: Principal, body: bytes) -> bytes:
+        """Keeps the events of a body; the JSON answer. They are durable when it returns."""
         batch = read_batch(body)
         if not batch.events:
             return _encode(posted_reply(batch, None))
@@ -96,8 +105,8 @@ class Intake:
         )
         async def post_events(request: StrictRequest) -> ASGIResponse:
             """Keeps 1 to 5,000 events; sending them again changes nothing."""
-            body = await request.body()
-            return ASGIResponse(body=await self.take(request.headers, address_of(request), body))
+            by = await self.admit(request.headers, address_of(request))
+            return ASGIResponse(body=await self.take(by, await request.body()))
 
         return post_events
 
@@ -129,9 +138,10 @@ class ShortCut:
         scope["path_template"] = PATH
         address = scope["client"][0] if scope.get("client") else ""
         try:
+            by = await self._intake.admit(headers, address)
             declared = headers.get("content-length", "")
             body = await read_body(receive, self._body_limit_bytes, declared)
-            answer = await self._intake.take(headers, address, body)
+            answer = await self._intake.take(by, body)
         except Exception as error:  # noqa: BLE001  # every error has its problem
             await problems.send(error, send)
         else:
