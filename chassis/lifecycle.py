@@ -9,7 +9,6 @@ On SIGTERM: (1) not ready; (2) servers refuse new calls while consumers finish t
 """
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -157,7 +156,6 @@ def run(service: str, settings_type: type[Settings], build: Build[Settings]) -> 
             name = prefix + "_".join(map(str, problem["loc"])).upper()
             sys.stderr.write(f"{name}: {problem['msg']}\n")
         sys.exit(2)
-    os.nice(settings.nice)
     configure(service, settings.log_level)
 
     async def main() -> None:

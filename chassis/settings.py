@@ -26,12 +26,6 @@ class ServiceSettings(BaseSettings):
         le=1,
         description="share of new traces kept; 1 while debugging, low under load",
     )
-    nice: int = Field(
-        default=0,
-        ge=0,
-        le=19,
-        description="how far the process gives way where services share cores",
-    )
     health_listen: Listen = Field(
         default="127.0.0.1:0",
         description="host:port of /livez, /readyz and /metrics; port 0 picks one, empty serves none",

@@ -14,12 +14,6 @@ class Settings(ServiceSettings, PostgresSettings, GrpcSettings):
 
     model_config = SettingsConfigDict(env_prefix="SESSIONS_", extra="ignore", frozen=True)
 
-    nice: int = Field(
-        default=10,
-        ge=0,
-        le=19,
-        description="derived time can wait a moment, keeping events can't: gives way to ingest",
-    )
     session_gap_seconds: Seconds = Field(
         default=300, description="a longer stretch without activity ends a session"
     )
